@@ -1,0 +1,1 @@
+//! Speak HTTP: OpenAI API, health and metrics.

@@ -1,0 +1,1 @@
+//! Assemble roles from configuration, supervise them, and be the command line.

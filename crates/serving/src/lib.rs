@@ -1,0 +1,1 @@
+//! Serve one pipeline stage: sessions, batches, KV, admission.

@@ -1,0 +1,1 @@
+//! Turn words into tokens and scores into words: tokenizer, chat template, sampler, stop strings.
