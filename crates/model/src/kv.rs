@@ -1,6 +1,16 @@
 //! Keys and values of past positions, in pages with reference counts under a byte budget.
+//!
+//! A page holds [`PAGE_POSITIONS`] consecutive positions, begun at a multiple of that, over all
+//! layers of the slice. Per layer: keys as `[kv head][half of 16 positions][head dim][16]`, so that
+//! sixteen positions are vector lanes of a score; values as `[kv head][position][head dim]`, the
+//! head padded to a multiple of sixteen.
+
+use std::sync::Arc;
 
 use skein_weights::{Profile, Slice};
+
+use crate::lanes::LANES;
+use crate::memory::Buffer;
 
 /// Positions in one page; also the tile of attention, at absolute positions.
 pub const PAGE_POSITIONS: usize = 32;
@@ -15,10 +25,58 @@ pub struct KvFull {
     pub free: usize,
 }
 
+/// Where things lie in a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageLayout {
+    pub(crate) layers: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    /// `head_dim`, rounded up to whole lanes.
+    pub(crate) padded_dim: usize,
+}
+
+impl PageLayout {
+    fn new(profile: &Profile, slice: &Slice) -> Self {
+        let head_dim = profile.head_dim as usize;
+        Self {
+            layers: slice.layers.len(),
+            kv_heads: profile.kv_heads as usize,
+            head_dim,
+            padded_dim: head_dim.next_multiple_of(LANES),
+        }
+    }
+
+    fn layer_values(&self) -> usize {
+        self.kv_heads * PAGE_POSITIONS * (self.head_dim + self.padded_dim)
+    }
+
+    fn page_values(&self) -> usize {
+        self.layers * self.layer_values()
+    }
+
+    /// Where the keys of a head begin.
+    pub(crate) fn keys(&self, layer: usize, head: usize) -> usize {
+        layer * self.layer_values() + head * PAGE_POSITIONS * self.head_dim
+    }
+
+    /// Where the values of a head begin.
+    pub(crate) fn values(&self, layer: usize, head: usize) -> usize {
+        let keys = self.kv_heads * PAGE_POSITIONS * self.head_dim;
+        layer * self.layer_values() + keys + head * PAGE_POSITIONS * self.padded_dim
+    }
+}
+
 /// All KV of one slice: pages of [`PAGE_POSITIONS`] positions over all layers of the slice.
 #[derive(Debug)]
 pub struct KvPages {
-    _private: (),
+    layout: PageLayout,
+    /// Memory by page; `None` until first used.
+    pages: Vec<Option<Buffer<f32>>>,
+    /// How many sequences hold each page.
+    references: Vec<u32>,
+    free: Vec<u32>,
+    /// Tells sequences of this store from those of another.
+    identity: Arc<()>,
 }
 
 /// The KV of one session: a table of pages and how many positions are filled.
@@ -28,74 +86,321 @@ pub struct KvPages {
 /// never a reuse.
 #[derive(Debug)]
 pub struct Sequence {
-    _private: (),
+    pages: Vec<u32>,
+    len: usize,
+    identity: Arc<()>,
 }
 
 impl Sequence {
     /// Positions filled.
     pub fn len(&self) -> usize {
-        unimplemented!()
+        self.len
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
+    }
+
+    /// Positions that pages are held for.
+    pub fn reserved(&self) -> usize {
+        self.pages.len() * PAGE_POSITIONS
     }
 }
 
 impl KvPages {
     /// As many pages as fit in `budget` bytes; memory is taken as pages are first used.
-    pub fn new(_profile: &Profile, _slice: &Slice, _budget: u64) -> Self {
-        unimplemented!()
+    pub fn new(profile: &Profile, slice: &Slice, budget: u64) -> Self {
+        let layout = PageLayout::new(profile, slice);
+        let count = budget / (layout.page_values() as u64 * 4);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            layout,
+            pages: (0..count).map(|_| None).collect(),
+            references: vec![0; count as usize],
+            free: (0..count).rev().collect(),
+            identity: Arc::new(()),
+        }
     }
 
     /// Bytes of one page.
     pub fn page_bytes(&self) -> u64 {
-        unimplemented!()
+        self.layout.page_values() as u64 * 4
     }
 
     /// Pages in the budget.
     pub fn total_pages(&self) -> usize {
-        unimplemented!()
+        self.references.len()
     }
 
     /// Pages free.
     pub fn free_pages(&self) -> usize {
-        unimplemented!()
+        self.free.len()
+    }
+
+    /// Bytes of one page for a slice of a profile, without making a store.
+    pub fn page_bytes_of(profile: &Profile, slice: &Slice) -> u64 {
+        PageLayout::new(profile, slice).page_values() as u64 * 4
+    }
+
+    pub(crate) fn layout(&self) -> PageLayout {
+        self.layout
     }
 
     /// A sequence with nothing in it.
     pub fn sequence(&mut self) -> Sequence {
-        unimplemented!()
+        Sequence {
+            pages: Vec::new(),
+            len: 0,
+            identity: Arc::clone(&self.identity),
+        }
     }
 
     /// A sequence that begins with the first `len` positions of another, sharing its pages; what
     /// is then written to either is its own (copy on write).
     ///
     /// # Panics
-    /// If `len` exceeds the other's length.
-    pub fn fork(&mut self, _of: &Sequence, _len: usize) -> Sequence {
-        unimplemented!()
+    /// If `len` exceeds the other's length, or the other belongs to another store.
+    pub fn fork(&mut self, of: &Sequence, len: usize) -> Sequence {
+        self.check(of);
+        assert!(len <= of.len, "fork of {len} positions of {}", of.len);
+        let pages = of.pages[..len.div_ceil(PAGE_POSITIONS)].to_vec();
+        for page in &pages {
+            self.references[*page as usize] += 1;
+        }
+        Sequence {
+            pages,
+            len,
+            identity: Arc::clone(&self.identity),
+        }
     }
 
     /// How many free pages [`Self::reserve`] would take.
-    pub fn pages_needed(&self, _sequence: &Sequence, _len: usize) -> usize {
-        unimplemented!()
+    pub fn pages_needed(&self, sequence: &Sequence, len: usize) -> usize {
+        let fresh = len
+            .div_ceil(PAGE_POSITIONS)
+            .saturating_sub(sequence.pages.len());
+        let copied = if len > sequence.len {
+            self.shared_tail(sequence).count()
+        } else {
+            0
+        };
+        fresh + copied
+    }
+
+    /// Indices into the table of pages that will be written but are held by others too.
+    fn shared_tail<'a>(&'a self, sequence: &'a Sequence) -> impl Iterator<Item = usize> + 'a {
+        (sequence.len / PAGE_POSITIONS..sequence.pages.len())
+            .filter(|i| self.references[sequence.pages[*i] as usize] > 1)
     }
 
     /// Makes room for `len` positions in all, every page that will be written being the
     /// sequence's own. Takes all or nothing.
-    pub fn reserve(&mut self, _sequence: &mut Sequence, _len: usize) -> Result<(), KvFull> {
-        unimplemented!()
+    ///
+    /// # Panics
+    /// If the sequence belongs to another store.
+    pub fn reserve(&mut self, sequence: &mut Sequence, len: usize) -> Result<(), KvFull> {
+        self.check(sequence);
+        let needed = self.pages_needed(sequence, len);
+        if needed > self.free.len() {
+            return Err(KvFull {
+                needed,
+                free: self.free.len(),
+            });
+        }
+        if len > sequence.len {
+            let shared: Vec<usize> = self.shared_tail(sequence).collect();
+            for index in shared {
+                let copy = self.copy(sequence.pages[index]);
+                self.release_page(sequence.pages[index]);
+                sequence.pages[index] = copy;
+            }
+        }
+        while sequence.pages.len() < len.div_ceil(PAGE_POSITIONS) {
+            let page = self.take();
+            sequence.pages.push(page);
+        }
+        Ok(())
     }
 
-    /// Forgets the positions from `len` on and gives their pages back.
-    pub fn truncate(&mut self, _sequence: &mut Sequence, _len: usize) {
-        unimplemented!()
+    /// Forgets the positions from `len` on and gives their pages back, reserved ones included.
+    ///
+    /// # Panics
+    /// If the sequence belongs to another store.
+    pub fn truncate(&mut self, sequence: &mut Sequence, len: usize) {
+        self.check(sequence);
+        sequence.len = sequence.len.min(len);
+        let keep = sequence.len.div_ceil(PAGE_POSITIONS);
+        for page in sequence.pages.drain(keep..) {
+            self.release_page(page);
+        }
     }
 
     /// Gives all pages back.
-    pub fn release(&mut self, _sequence: Sequence) {
-        unimplemented!()
+    ///
+    /// # Panics
+    /// If the sequence belongs to another store.
+    pub fn release(&mut self, mut sequence: Sequence) {
+        self.truncate(&mut sequence, 0);
+    }
+
+    fn check(&self, sequence: &Sequence) {
+        assert!(
+            Arc::ptr_eq(&self.identity, &sequence.identity),
+            "a sequence of another store"
+        );
+    }
+
+    /// Takes a free page; the caller has checked that there is one.
+    fn take(&mut self) -> u32 {
+        let page = self.free.pop().expect("the caller counted free pages");
+        let values = self.layout.page_values();
+        self.pages[page as usize].get_or_insert_with(|| Buffer::zeroed(values));
+        self.references[page as usize] = 1;
+        page
+    }
+
+    fn copy(&mut self, of: u32) -> u32 {
+        let page = self.take();
+        let mut to = self.pages[page as usize]
+            .take()
+            .expect("taken pages have memory");
+        let from = self.pages[of as usize]
+            .as_ref()
+            .expect("held pages have memory");
+        to.as_mut_slice().copy_from_slice(from.as_slice());
+        self.pages[page as usize] = Some(to);
+        page
+    }
+
+    fn release_page(&mut self, page: u32) {
+        let references = &mut self.references[page as usize];
+        *references -= 1;
+        if *references == 0 {
+            self.free.push(page);
+            // A read of a page that was given up must show itself in tests.
+            #[cfg(debug_assertions)]
+            if let Some(memory) = &mut self.pages[page as usize] {
+                memory.as_mut_slice().fill(f32::NAN);
+            }
+        }
+    }
+
+    /// The memory of a sequence's pages, for one batch: read-only where shared, written only from
+    /// `sequence.len()` on, in pages that are its own.
+    ///
+    /// Pointers instead of references: threads write different positions of one page at once.
+    pub(crate) fn page_pointers(&mut self, sequence: &Sequence) -> Vec<*mut f32> {
+        self.check(sequence);
+        let pointer = |page: &u32| {
+            let memory = self.pages[*page as usize].as_mut();
+            memory
+                .expect("held pages have memory")
+                .as_mut_slice()
+                .as_mut_ptr()
+        };
+        sequence.pages.iter().map(pointer).collect()
+    }
+
+    /// Whether the positions `sequence.len()..len` may be written.
+    pub(crate) fn is_reserved(&self, sequence: &Sequence, len: usize) -> bool {
+        len <= sequence.reserved() && self.shared_tail(sequence).next().is_none()
+    }
+
+    /// Records that `rows` more positions are filled.
+    pub(crate) fn advance(&self, sequence: &mut Sequence, rows: usize) {
+        sequence.len += rows;
+        debug_assert!(sequence.len <= sequence.reserved());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::profile;
+    use skein_weights::profile::Family;
+
+    fn store(pages: u64) -> KvPages {
+        let profile = profile(Family::Qwen2);
+        let slice = Slice::whole(profile.layers);
+        let budget = pages * KvPages::page_bytes_of(&profile, &slice);
+        KvPages::new(&profile, &slice, budget + 1)
+    }
+
+    fn fill(kv: &mut KvPages, sequence: &mut Sequence, rows: usize, value: f32) {
+        kv.reserve(sequence, sequence.len() + rows).expect("room");
+        let pointers = kv.page_pointers(sequence);
+        for position in sequence.len()..sequence.len() + rows {
+            // SAFETY: inside a page that this test holds alone.
+            unsafe { *pointers[position / PAGE_POSITIONS].add(position % PAGE_POSITIONS) = value };
+        }
+        kv.advance(sequence, rows);
+    }
+
+    fn read(kv: &mut KvPages, sequence: &Sequence, position: usize) -> f32 {
+        let pointers = kv.page_pointers(sequence);
+        // SAFETY: inside a page that this test holds.
+        unsafe { *pointers[position / PAGE_POSITIONS].add(position % PAGE_POSITIONS) }
+    }
+
+    #[test]
+    fn budget_is_kept_and_refusal_takes_nothing() {
+        let mut kv = store(3);
+        assert_eq!((kv.total_pages(), kv.free_pages()), (3, 3));
+        let mut a = kv.sequence();
+        kv.reserve(&mut a, 64).expect("two pages");
+        let mut b = kv.sequence();
+        assert_eq!(kv.reserve(&mut b, 33), Err(KvFull { needed: 2, free: 1 }));
+        assert_eq!(kv.free_pages(), 1);
+        kv.release(a);
+        assert_eq!(kv.free_pages(), 3);
+        kv.reserve(&mut b, 96).expect("three pages");
+        kv.release(b);
+    }
+
+    #[test]
+    fn a_fork_shares_until_one_side_writes() {
+        let mut kv = store(8);
+        let mut a = kv.sequence();
+        fill(&mut kv, &mut a, 40, 1.0);
+        let mut b = kv.fork(&a, 36);
+        assert_eq!((b.len(), kv.free_pages()), (36, 6));
+        assert_eq!(
+            kv.pages_needed(&b, 37),
+            1,
+            "the half-filled page must be copied"
+        );
+        assert!(!kv.is_reserved(&b, 37));
+        fill(&mut kv, &mut b, 2, 2.0);
+        assert_eq!(kv.free_pages(), 5);
+        assert_eq!(read(&mut kv, &a, 36), 1.0, "the other keeps its own");
+        assert_eq!(read(&mut kv, &b, 36), 2.0);
+        assert_eq!(read(&mut kv, &b, 35), 1.0, "what was shared is still there");
+        fill(&mut kv, &mut a, 1, 3.0);
+        assert_eq!(kv.free_pages(), 5, "the last holder writes in place");
+        kv.release(a);
+        assert_eq!(read(&mut kv, &b, 0), 1.0);
+        kv.release(b);
+        assert_eq!(kv.free_pages(), 8);
+    }
+
+    #[test]
+    fn truncate_gives_pages_back() {
+        let mut kv = store(4);
+        let mut a = kv.sequence();
+        fill(&mut kv, &mut a, 100, 1.0);
+        kv.truncate(&mut a, 32);
+        assert_eq!((a.len(), kv.free_pages()), (32, 3));
+        kv.truncate(&mut a, 50);
+        assert_eq!(a.len(), 32);
+        kv.release(a);
+    }
+
+    #[test]
+    fn sequences_of_another_store_are_refused() {
+        let (mut one, mut other) = (store(1), store(1));
+        let sequence = one.sequence();
+        let release = std::panic::AssertUnwindSafe(|| other.release(sequence));
+        assert!(std::panic::catch_unwind(release).is_err());
     }
 }

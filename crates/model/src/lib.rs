@@ -1,9 +1,19 @@
 //! Run transformer blocks: tensors in, tensors out, KV beside them.
+//!
+//! The one crate with `unsafe`: vector instructions, large buffers, threads that write disjoint
+//! parts of one buffer. `docs/numerics.md` of the repository fixes the order of every operation.
 
+mod kernels;
 pub mod kv;
+mod lanes;
+mod memory;
 pub mod pool;
+pub mod rope;
 pub mod slice;
+#[cfg(test)]
+mod testing;
 
 pub use kv::{KvFull, KvPages, Sequence};
+pub use lanes::InstructionSet;
 pub use pool::Pool;
 pub use slice::{ForwardError, Input, LoadError, Output, ScoreRows, Segment, SliceModel};

@@ -1,19 +1,265 @@
 //! Threads with a fixed partition of work.
+//!
+//! A pool runs one piece of work at a time on all its threads; what each thread does depends on
+//! its index alone. Workers spin shortly for the next piece, then park: a decode step has a
+//! hundred pieces a few microseconds apart, and an idle server must not burn a core.
 
-/// A set of worker threads that share one piece of work at a time.
-#[derive(Debug)]
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+/// Rounds of spinning before a worker parks: some tens of microseconds.
+const SPINS: u32 = 4_000;
+
+type Work<'a> = &'a (dyn Fn(usize) + Sync + 'a);
+
+/// A set of threads that share one piece of work at a time.
 pub struct Pool {
-    threads: usize,
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    handles: Vec<Thread>,
+    /// Held while a piece of work runs: a second caller waits.
+    running: Mutex<()>,
+}
+
+struct Shared {
+    /// Counts pieces of work; a change tells workers that `work` is new.
+    epoch: AtomicUsize,
+    /// The work of the current epoch, its lifetime erased: see [`Pool::run`].
+    work: Mutex<Option<Work<'static>>>,
+    /// Workers that have not finished the current epoch.
+    remaining: AtomicUsize,
+    /// Per worker: whether it is parked or about to park.
+    parked: Vec<AtomicBool>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    stop: AtomicBool,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} threads)", self.threads())
+    }
 }
 
 impl Pool {
-    /// Starts `threads - 1` workers; the caller is the last one. Zero counts as one.
+    /// Starts `threads - 1` workers; the caller of [`Self::run`] is the last one. Zero counts as
+    /// one.
+    ///
+    /// # Panics
+    /// If the system refuses a thread.
     pub fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1) }
+        let count = threads.max(1) - 1;
+        let shared = Arc::new(Shared {
+            epoch: AtomicUsize::new(0),
+            work: Mutex::new(None),
+            remaining: AtomicUsize::new(0),
+            parked: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            panic: Mutex::new(None),
+            stop: AtomicBool::new(false),
+        });
+        let spawn = |index: usize| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name(format!("skein-kernel-{}", index + 1))
+                .spawn(move || worker(&shared, index))
+                .expect("the system can start a thread")
+        };
+        let workers: Vec<_> = (0..count).map(spawn).collect();
+        let handles = workers.iter().map(|w| w.thread().clone()).collect();
+        Self {
+            shared,
+            workers,
+            handles,
+            running: Mutex::new(()),
+        }
     }
 
     /// How many threads take part.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.workers.len() + 1
+    }
+
+    /// Calls `work(index)` once for every `index` below [`Self::threads`], at the same time, and
+    /// returns when all have returned. Must not be called from inside `work`.
+    ///
+    /// # Panics
+    /// With the panic of `work`, after all threads are done.
+    pub fn run<'a>(&self, work: Work<'a>) {
+        if self.workers.is_empty() {
+            work(0);
+            return;
+        }
+        let guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &self.shared;
+        // SAFETY: only the lifetime changes. Workers use the reference between the store of
+        // `epoch` below and their decrement of `remaining`; this function waits for the last
+        // decrement before it returns (also when `work(0)` panics), so `work` outlives each use.
+        let erased = unsafe { std::mem::transmute::<Work<'a>, Work<'static>>(work) };
+        *lock(&shared.work) = Some(erased);
+        shared
+            .remaining
+            .store(self.workers.len(), Ordering::Relaxed);
+        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        for (flag, handle) in shared.parked.iter().zip(&self.handles) {
+            if flag.load(Ordering::SeqCst) {
+                handle.unpark();
+            }
+        }
+        let own = catch_unwind(AssertUnwindSafe(|| work(0)));
+        let mut spins = 0u32;
+        while shared.remaining.load(Ordering::Acquire) != 0 {
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop()
+            } else {
+                std::thread::yield_now()
+            }
+        }
+        *lock(&shared.work) = None;
+        let theirs = lock(&shared.panic).take();
+        drop(guard);
+        if let Some(payload) = own.err().or(theirs) {
+            resume_unwind(payload);
+        }
+    }
+
+    /// Splits `0..count` into one contiguous range per thread, as even as can be, and calls
+    /// `work` with each thread's range.
+    pub fn split(&self, count: usize, work: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
+        let threads = self.threads();
+        self.run(&|index| {
+            let range = count * index / threads..count * (index + 1) / threads;
+            if !range.is_empty() {
+                work(range);
+            }
+        });
+    }
+
+    /// Calls `work` once for each of `0..count`, each on whichever thread is free: for pieces of
+    /// uneven size whose results do not depend on who computes them.
+    pub fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        self.run(&|_| {
+            loop {
+                let item = next.fetch_add(1, Ordering::Relaxed);
+                if item >= count {
+                    break;
+                }
+                work(item);
+            }
+        });
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        for handle in &self.handles {
+            handle.unpark();
+        }
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its work; it has nothing else to report.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn worker(shared: &Shared, index: usize) {
+    let mut seen = 0;
+    loop {
+        seen = wait_for_change(shared, index, seen);
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let work = *lock(&shared.work);
+        if let Some(work) = work {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(index + 1))) {
+                *lock(&shared.panic) = Some(payload);
+            }
+            shared.remaining.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+fn wait_for_change(shared: &Shared, index: usize, seen: usize) -> usize {
+    for _ in 0..SPINS {
+        let now = shared.epoch.load(Ordering::Acquire);
+        if now != seen {
+            return now;
+        }
+        std::hint::spin_loop();
+    }
+    // The flag goes up before the last look at the epoch: a caller that changes the epoch after
+    // that look sees the flag and unparks, and an unpark before the park is not lost.
+    shared.parked[index].store(true, Ordering::SeqCst);
+    let now = loop {
+        let now = shared.epoch.load(Ordering::SeqCst);
+        if now != seen {
+            break now;
+        }
+        std::thread::park();
+    };
+    shared.parked[index].store(false, Ordering::SeqCst);
+    now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_once_every_time() {
+        for threads in [0, 1, 2, 5] {
+            let pool = Pool::new(threads);
+            let count = AtomicUsize::new(0);
+            for round in 0..200 {
+                count.store(0, Ordering::SeqCst);
+                pool.run(&|index| {
+                    count.fetch_add(1 << (8 * index), Ordering::SeqCst);
+                });
+                let expected = (0..pool.threads()).map(|i| 1 << (8 * i)).sum::<usize>();
+                assert_eq!(count.load(Ordering::SeqCst), expected, "round {round}");
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_cover_all_items() {
+        let pool = Pool::new(3);
+        for count in [0usize, 1, 2, 3, 10, 64] {
+            let hits: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            pool.split(count, &|range| {
+                for i in range {
+                    hits[i].fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            pool.each(count, &|i| {
+                hits[i].fetch_add(1, Ordering::SeqCst);
+            });
+            assert!(
+                hits.iter().all(|h| h.load(Ordering::SeqCst) == 2),
+                "{count}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+        let pool = Pool::new(2);
+        for bad in [0, 1] {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(&|index| assert_ne!(index, bad, "on purpose"));
+            }));
+            assert!(caught.is_err());
+            pool.run(&|_| ());
+        }
     }
 }

@@ -1,13 +1,23 @@
 //! A slice of a model as a value: loaded from its parts, called with batches.
 
-use std::sync::Arc;
+mod forward;
+mod load;
 
-use skein_base::{NumericsId, Scores};
+use std::sync::{Arc, Mutex};
+
+use skein_base::codec::Writer;
+use skein_base::{Blake3, NumericsId, Scores};
 use skein_weights::source::ReadError;
 use skein_weights::{Dtype, Part, Profile, Slice, WeightSource};
 
-use crate::kv::{KvPages, Sequence};
+use crate::kernels::linear::Matrix;
+use crate::kernels::pointwise::Norm;
+use crate::kv::{PAGE_POSITIONS, Sequence};
+use crate::lanes::InstructionSet;
 use crate::pool::Pool;
+
+/// Changes whenever a kernel changes the bits of an answer.
+pub const KERNEL_REVISION: u32 = 1;
 
 /// Why a slice could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +36,7 @@ pub enum LoadError {
     },
 }
 
-/// Why a batch was refused. Nothing was computed and no sequence changed.
+/// Why a batch was refused. No sequence changed its length.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForwardError {
@@ -68,6 +78,13 @@ pub enum ForwardError {
         /// The row.
         row: usize,
     },
+    /// The activations outgrew `f32` on the way. The new positions are in no sequence, but their
+    /// place in its pages holds garbage, which the next call overwrites.
+    #[error("row {row} of the output is not finite: the model overflowed")]
+    Overflow {
+        /// The row.
+        row: usize,
+    },
 }
 
 /// Of which rows of a segment the last stage returns scores.
@@ -84,7 +101,7 @@ pub enum ScoreRows {
 /// One session's share of a batch: `rows` new positions after those already in `sequence`.
 #[derive(Debug)]
 pub struct Segment<'a> {
-    /// The session's KV; [`KvPages::reserve`] must have made room.
+    /// The session's KV; [`crate::KvPages::reserve`] must have made room.
     pub sequence: &'a mut Sequence,
     /// New positions.
     pub rows: usize,
@@ -115,49 +132,143 @@ pub enum Output {
 /// Consecutive layers, ready to run.
 #[derive(Debug)]
 pub struct SliceModel {
-    _private: (),
+    profile: Profile,
+    slice: Slice,
+    format: Option<Dtype>,
+    set: InstructionSet,
+    pool: Arc<Pool>,
+    embedding: Option<Embedding>,
+    layers: Vec<Layer>,
+    head: Option<Head>,
+    frequencies: Vec<f32>,
+    /// Buffers kept between calls; a second caller waits.
+    workspace: Mutex<forward::Workspace>,
+}
+
+/// Token and position embeddings of the first slice.
+#[derive(Debug)]
+struct Embedding {
+    /// Row-major table; `None` if the tied head's packed copy serves.
+    table: Option<load::Table>,
+    /// Learned positions, `[context, hidden]`; empty with rotary ones.
+    positions: Vec<f32>,
+}
+
+/// One transformer layer.
+#[derive(Debug)]
+struct Layer {
+    attn_norm: Norm,
+    /// q, k and v, one after another.
+    qkv: Projection,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    attn_o: Projection,
+    mlp_norm: Norm,
+    /// gate and up one after another, or up alone.
+    up: Projection,
+    down: Projection,
+    window: Option<usize>,
+}
+
+/// A matrix with its bias.
+#[derive(Debug)]
+struct Projection {
+    weight: Matrix,
+    bias: Option<Vec<f32>>,
+}
+
+/// Final norm and output head of the last slice.
+#[derive(Debug)]
+struct Head {
+    norm: Norm,
+    weight: Matrix,
 }
 
 impl SliceModel {
-    /// Loads `slice` from `source`. `format` converts the weights; `None` keeps each tensor's own.
+    /// Loads `slice` from `source`. `format` converts the matrices; `None` keeps each one's own.
+    /// Vectors (norms, biases) are `f32` always.
     pub fn load(
-        _source: &dyn WeightSource,
-        _slice: Slice,
-        _format: Option<Dtype>,
-        _pool: Arc<Pool>,
+        source: &dyn WeightSource,
+        slice: Slice,
+        format: Option<Dtype>,
+        pool: Arc<Pool>,
     ) -> Result<Self, LoadError> {
-        unimplemented!()
+        load::load(source, slice, format, pool)
+    }
+
+    /// The same slice on another instruction set than the best one: same bits, other speed.
+    ///
+    /// # Panics
+    /// If this machine does not have it.
+    pub fn with_instruction_set(mut self, set: InstructionSet) -> Self {
+        assert!(
+            InstructionSet::available().contains(&set),
+            "{set:?} is not available here"
+        );
+        self.set = set;
+        self
+    }
+
+    /// The same slice on other threads: same bits, other speed.
+    pub fn with_pool(mut self, pool: Arc<Pool>) -> Self {
+        self.pool = pool;
+        self
     }
 
     /// The architecture.
     pub fn profile(&self) -> &Profile {
-        unimplemented!()
+        &self.profile
     }
 
     /// Which layers.
     pub fn slice(&self) -> &Slice {
-        unimplemented!()
+        &self.slice
     }
 
-    /// What fixes the bits of the answers, beside the model.
+    /// The instruction set in use.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.set
+    }
+
+    /// The threads in use.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// What fixes the bits of the answers, beside the model: kernel revision, rounding of
+    /// weights, KV format, tile of attention. Not the instruction set, threads or cut.
     pub fn numerics_id(&self) -> NumericsId {
-        unimplemented!()
+        let mut writer = Writer::domain("skein numerics v1");
+        // Widening is exact: only a conversion to bf16 can round.
+        writer.u32(KERNEL_REVISION).bytes(match self.format {
+            Some(Dtype::Bf16) => b"weights bf16",
+            _ => b"weights stored",
+        });
+        writer
+            .bytes(b"activations f32")
+            .bytes(b"kv f32")
+            .u32(PAGE_POSITIONS as u32);
+        NumericsId(Blake3::of(&writer.finish()).0)
     }
 
     /// Bytes of weights held in memory.
     pub fn weight_bytes(&self) -> u64 {
-        unimplemented!()
+        let layers = self
+            .layers
+            .iter()
+            .flat_map(|l| [&l.qkv, &l.attn_o, &l.up, &l.down]);
+        let table = self.embedding.as_ref().and_then(|e| e.table.as_ref());
+        layers.map(|p| p.weight.bytes()).sum::<u64>()
+            + self.head.as_ref().map_or(0, |h| h.weight.bytes())
+            + table.map_or(0, load::Table::bytes)
     }
 
-    /// Runs one batch: appends the new positions to every sequence's KV and returns residual rows
-    /// or scores. The bits of a row depend on its own session alone: not on the batch, its order,
-    /// the chunking of the prompt or the number of threads.
-    pub fn forward(
-        &self,
-        _kv: &mut KvPages,
-        _segments: &mut [Segment<'_>],
-        _input: Input<'_>,
-    ) -> Result<Output, ForwardError> {
-        unimplemented!()
+    /// Bytes of weights that one decode step reads: all but the embedding table.
+    pub fn bytes_per_step(&self) -> u64 {
+        let table = self.embedding.as_ref().and_then(|e| e.table.as_ref());
+        self.weight_bytes() - table.map_or(0, load::Table::bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

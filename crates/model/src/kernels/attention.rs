@@ -1,0 +1,421 @@
+//! Attention over paged keys and values, with an online softmax in a fixed order.
+//!
+//! For one query at position `p` that sees positions `a..=p`:
+//! tiles are the pages, at absolute positions; a tile that holds none of them is skipped. In a
+//! tile, `score = (q . k) * scale`, the product in the order of [`super::linear`]; `m' = max(m,
+//! scores)`; `c = exp(m - m')`; `e = exp(score - m')`, zero where the position is not seen; the sum
+//! of weights is kept in sixteen lanes, `l = l * c + e[0..16] + e[16..32]`, added in a fixed tree at
+//! the end; `t[d] = sum over seen positions, upwards, of e * v[d]`, fused, from zero; `o = o * c +
+//! t`, fused. The result is `o * (1 / l)`. Nothing depends on other queries, on the batch or on how
+//! the prompt was cut.
+
+use crate::kernels::linear::tile;
+use crate::kv::{PAGE_POSITIONS, PageLayout};
+use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch, tree_sum};
+use crate::memory::SharedMut;
+use crate::pool::Pool;
+
+/// Query vectors that share each tile of keys and values while it is in the first-level cache.
+const BLOCK_VECTORS: usize = 48;
+
+/// One session's rows in a batch.
+pub(crate) struct Span {
+    /// First row in the batch.
+    pub(crate) row: usize,
+    /// Number of rows.
+    pub(crate) rows: usize,
+    /// Position of the first row.
+    pub(crate) position: usize,
+    /// Memory of the session's pages, enough for all its positions.
+    pub(crate) pages: Vec<*mut f32>,
+}
+
+// SAFETY: the pointers are to pages that outlive the batch; reads and writes through them follow
+// the rules stated where they happen.
+unsafe impl Send for Span {}
+// SAFETY: as above.
+unsafe impl Sync for Span {}
+
+/// What attention needs to know of a layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) layout: PageLayout,
+    /// Index of the layer within the slice.
+    pub(crate) layer: usize,
+    /// Query heads.
+    pub(crate) heads: usize,
+    /// How many positions, its own included, a query sees.
+    pub(crate) window: Option<usize>,
+    /// `1 / sqrt(head_dim)`.
+    pub(crate) scale: f32,
+}
+
+/// Writes the key and value of one head at one position.
+///
+/// # Safety
+/// The page of `position` is the session's own, and no other thread touches this position.
+pub(crate) unsafe fn write_kv(
+    shape: &Shape,
+    span: &Span,
+    head: usize,
+    position: usize,
+    key: &[f32],
+    value: &[f32],
+) {
+    let layout = &shape.layout;
+    let page = span.pages[position / PAGE_POSITIONS];
+    let slot = position % PAGE_POSITIONS;
+    let half = (slot / LANES) * layout.head_dim * LANES;
+    let keys = layout.keys(shape.layer, head) + half + slot % LANES;
+    let values = layout.values(shape.layer, head) + slot * layout.padded_dim;
+    // SAFETY: the offsets lie inside the page by its layout; exclusive by the caller's promise.
+    unsafe {
+        for (d, k) in key.iter().enumerate() {
+            *page.add(keys + d * LANES) = *k;
+        }
+        for (d, v) in value.iter().enumerate() {
+            *page.add(values + d) = *v;
+        }
+        for d in value.len()..layout.padded_dim {
+            *page.add(values + d) = 0.0;
+        }
+    }
+}
+
+/// Attends for all rows of a batch: `q` and `out` are `[rows, heads * head_dim]`. Keys and values
+/// of the rows themselves have been written.
+pub(crate) fn attention(
+    pool: &Pool,
+    set: InstructionSet,
+    shape: Shape,
+    spans: &[Span],
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let group = shape.heads / shape.layout.kv_heads;
+    let block_rows = (BLOCK_VECTORS / group).max(1);
+    let mut items = Vec::new();
+    for (index, span) in spans.iter().enumerate() {
+        for head in 0..shape.layout.kv_heads {
+            for first in (0..span.rows).step_by(block_rows) {
+                let rows = block_rows.min(span.rows - first);
+                items.push(Item {
+                    span: index,
+                    head,
+                    first,
+                    rows,
+                });
+            }
+        }
+    }
+    let shared = SharedMut::new(out);
+    pool.each(items.len(), &|index| {
+        let item = &items[index];
+        let job = Job {
+            shape,
+            span: &spans[item.span],
+            item,
+            group,
+            q,
+            out: shared,
+        };
+        // SAFETY: `set` was detected; items write disjoint heads and rows of `out`; pages are only
+        // read here, and their writes were finished by an earlier piece of work.
+        unsafe { run_item(set, &job) };
+    });
+}
+
+/// Rows `first..first + rows` of a span, for the query heads of one key head.
+struct Item {
+    span: usize,
+    head: usize,
+    first: usize,
+    rows: usize,
+}
+
+struct Job<'a> {
+    shape: Shape,
+    span: &'a Span,
+    item: &'a Item,
+    group: usize,
+    q: &'a [f32],
+    out: SharedMut<f32>,
+}
+
+/// Running state of the softmax of all query vectors of an item.
+struct State {
+    vectors: Vec<f32>,
+    max: Vec<f32>,
+    sums: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl Job<'_> {
+    /// Absolute position of query vector `index`.
+    fn position(&self, index: usize) -> usize {
+        self.span.position + self.item.first + index / self.group
+    }
+
+    /// Which positions of tile `tile` query vector `index` sees, relative to the tile.
+    fn seen(&self, index: usize, tile: usize) -> std::ops::Range<usize> {
+        let position = self.position(index);
+        let start = self
+            .shape
+            .window
+            .map_or(0, |w| (position + 1).saturating_sub(w));
+        let base = tile * PAGE_POSITIONS;
+        let from = start.saturating_sub(base).min(PAGE_POSITIONS);
+        let to = (position + 1).saturating_sub(base).min(PAGE_POSITIONS);
+        from..to.max(from)
+    }
+
+    /// Where query vector `index` lies in `q` and in `out`.
+    fn offset(&self, index: usize) -> usize {
+        let dim = self.shape.layout.head_dim;
+        let row = self.span.row + self.item.first + index / self.group;
+        let head = self.item.head * self.group + index % self.group;
+        (row * self.shape.heads + head) * dim
+    }
+
+    fn state(&self) -> State {
+        let count = self.item.rows * self.group;
+        let dim = self.shape.layout.head_dim;
+        let mut vectors = Vec::with_capacity(count * dim);
+        for index in 0..count {
+            vectors.extend_from_slice(&self.q[self.offset(index)..][..dim]);
+        }
+        State {
+            vectors,
+            max: vec![f32::NEG_INFINITY; count],
+            sums: vec![0.0; count * LANES],
+            out: vec![0.0; count * self.shape.layout.padded_dim],
+        }
+    }
+}
+
+dispatch! {
+    /// # Safety
+    /// `set` is available; the job's pages hold all positions that its rows see, its part of
+    /// `out` is this thread's alone.
+    unsafe fn run_item = item_body(job: &Job<'_>)
+}
+
+#[inline(always)]
+unsafe fn item_body<L: Lanes>(job: &Job<'_>) {
+    let mut state = job.state();
+    let count = state.max.len();
+    let first_seen = {
+        let start = job.position(0) + 1;
+        job.shape.window.map_or(0, |w| start.saturating_sub(w))
+    };
+    let last_seen = job.position(count - 1);
+    for tile in first_seen / PAGE_POSITIONS..=last_seen / PAGE_POSITIONS {
+        let mut index = 0;
+        while index < count {
+            let left = count - index;
+            // SAFETY: the caller's; the vectors `index..index + R` exist.
+            index += unsafe {
+                if L::TILE_ROWS >= 8 && left >= 8 {
+                    attend::<L, 8>(job, &mut state, tile, index)
+                } else if L::TILE_ROWS >= 6 && left >= 6 {
+                    attend::<L, 6>(job, &mut state, tile, index)
+                } else if left >= 4 {
+                    attend::<L, 4>(job, &mut state, tile, index)
+                } else if left >= 2 {
+                    attend::<L, 2>(job, &mut state, tile, index)
+                } else {
+                    attend::<L, 1>(job, &mut state, tile, index)
+                }
+            };
+        }
+    }
+    let (dim, padded) = (job.shape.layout.head_dim, job.shape.layout.padded_dim);
+    for index in 0..count {
+        let mut lanes = [0.0; LANES];
+        lanes.copy_from_slice(&state.sums[index * LANES..][..LANES]);
+        let scale = 1.0 / tree_sum(lanes);
+        // SAFETY: this head of this row belongs to this item alone.
+        let out = unsafe { job.out.range(job.offset(index), dim) };
+        for (out, value) in out.iter_mut().zip(&state.out[index * padded..]) {
+            *out = *value * scale;
+        }
+    }
+}
+
+/// One tile for `R` query vectors from `index` on. Returns `R`.
+///
+/// # Safety
+/// As for [`run_item`]; the vectors exist.
+#[inline(always)]
+unsafe fn attend<L: Lanes, const R: usize>(
+    job: &Job<'_>,
+    state: &mut State,
+    tile_index: usize,
+    index: usize,
+) -> usize {
+    let shape = &job.shape;
+    let layout = &shape.layout;
+    let page = job.span.pages[tile_index];
+    let mut seen: [std::ops::Range<usize>; R] = std::array::from_fn(|_| 0..0);
+    for (r, seen) in seen.iter_mut().enumerate() {
+        *seen = job.seen(index + r, tile_index);
+    }
+    if seen.iter().all(std::ops::Range::is_empty) {
+        return R;
+    }
+    let mut weights = [[0.0f32; PAGE_POSITIONS]; R];
+    let mut corrections = [0.0f32; R];
+    // SAFETY: the page holds keys and values of this layer and head at these offsets; vectors of
+    // `head_dim` values lie one after another from `index` on.
+    unsafe {
+        let q = state.vectors.as_ptr().add(index * layout.head_dim);
+        let keys = page
+            .add(layout.keys(shape.layer, job.item.head))
+            .cast_const();
+        for half in 0..PAGE_POSITIONS / LANES {
+            let mut scores = [L::splat(0.0); R];
+            let keys = keys.add(half * layout.head_dim * LANES);
+            tile::<L, f32, R>(
+                q,
+                layout.head_dim,
+                keys,
+                LANES,
+                layout.head_dim,
+                &mut scores,
+            );
+            for (r, score) in scores.into_iter().enumerate() {
+                score
+                    .mul(L::splat(shape.scale))
+                    .store(weights[r].as_mut_ptr().add(half * LANES));
+            }
+        }
+        for r in 0..R {
+            if !seen[r].is_empty() {
+                let sums = &mut state.sums[(index + r) * LANES..][..LANES];
+                let max = &mut state.max[index + r];
+                corrections[r] = soften::<L>(&mut weights[r], &seen[r], max, sums);
+            }
+        }
+        let values = page
+            .add(layout.values(shape.layer, job.item.head))
+            .cast_const();
+        let out = &mut state.out[index * layout.padded_dim..];
+        if seen.iter().all(|s| *s == (0..PAGE_POSITIONS)) {
+            add_values::<L, R>(layout, &weights, &corrections, values, out);
+        } else {
+            for r in 0..R {
+                let out = &mut out[r * layout.padded_dim..];
+                add_seen::<L>(layout, &weights[r], &seen[r], corrections[r], values, out);
+            }
+        }
+    }
+    R
+}
+
+/// Turns scores into exponentials, zero where not seen, and updates maximum and sums. Returns the
+/// factor for what was accumulated before.
+///
+/// # Safety
+/// As for [`Lanes`]; `sums` has sixteen values.
+#[inline(always)]
+unsafe fn soften<L: Lanes>(
+    scores: &mut [f32; PAGE_POSITIONS],
+    seen: &std::ops::Range<usize>,
+    max: &mut f32,
+    sums: &mut [f32],
+) -> f32 {
+    for (position, score) in scores.iter_mut().enumerate() {
+        if !seen.contains(&position) {
+            *score = f32::NEG_INFINITY;
+        }
+    }
+    // SAFETY: the arrays hold whole lanes.
+    unsafe {
+        let low = L::load(scores.as_ptr());
+        let high = L::load(scores.as_ptr().add(LANES));
+        let mut array = [0.0f32; LANES];
+        low.max(high).store(array.as_mut_ptr());
+        let new = array.iter().fold(*max, |a, b| if *b > a { *b } else { a });
+        let correction = skein_base::math::exp(*max - new);
+        *max = new;
+        let shift = L::splat(new);
+        let low = lanes::exp(low.sub(shift));
+        let high = lanes::exp(high.sub(shift));
+        low.store(scores.as_mut_ptr());
+        high.store(scores.as_mut_ptr().add(LANES));
+        let total = L::load(sums.as_ptr())
+            .mul(L::splat(correction))
+            .add(low)
+            .add(high);
+        total.store(sums.as_mut_ptr());
+        correction
+    }
+}
+
+/// Adds a whole tile of values for `R` vectors.
+///
+/// # Safety
+/// As for [`attend`]; `values` has 32 rows of `padded_dim`, `out` `R` rows of it.
+#[inline(always)]
+unsafe fn add_values<L: Lanes, const R: usize>(
+    layout: &PageLayout,
+    weights: &[[f32; PAGE_POSITIONS]; R],
+    corrections: &[f32; R],
+    values: *const f32,
+    out: &mut [f32],
+) {
+    let padded = layout.padded_dim;
+    for d in (0..padded).step_by(LANES) {
+        // SAFETY: the caller's; `d + 16 <= padded`.
+        unsafe {
+            let mut sums = [L::splat(0.0); R];
+            let weights = weights.as_ptr().cast::<f32>();
+            let values = values.add(d);
+            tile::<L, f32, R>(
+                weights,
+                PAGE_POSITIONS,
+                values,
+                padded,
+                PAGE_POSITIONS,
+                &mut sums,
+            );
+            for (r, sum) in sums.into_iter().enumerate() {
+                let out = out[r * padded + d..][..LANES].as_mut_ptr();
+                L::load(out).fma(L::splat(corrections[r]), sum).store(out);
+            }
+        }
+    }
+}
+
+/// Adds the seen part of a tile of values for one vector.
+///
+/// # Safety
+/// As for [`add_values`], for one vector.
+#[inline(always)]
+unsafe fn add_seen<L: Lanes>(
+    layout: &PageLayout,
+    weights: &[f32; PAGE_POSITIONS],
+    seen: &std::ops::Range<usize>,
+    correction: f32,
+    values: *const f32,
+    out: &mut [f32],
+) {
+    if seen.is_empty() {
+        return;
+    }
+    let padded = layout.padded_dim;
+    let weights = &weights[seen.clone()];
+    for d in (0..padded).step_by(LANES) {
+        // SAFETY: the caller's; `seen` lies inside the tile.
+        unsafe {
+            let mut sum = [L::splat(0.0)];
+            let values = values.add(seen.start * padded + d);
+            tile::<L, f32, 1>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
+            let out = out[d..][..LANES].as_mut_ptr();
+            L::load(out).fma(L::splat(correction), sum[0]).store(out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,531 @@
+//! Products with weight matrices, in the one order that everything else stands on.
+//!
+//! `y[o] = sum over k of x[k] * w[o][k]`: one accumulator per output walks `k` upwards with fused
+//! multiply-adds; after every [`RUN`] steps it is added to a running total and starts again at
+//! zero. Nothing else takes part, so rows, batch, threads and vector width cannot change a bit.
+//!
+//! Sixteen outputs are interleaved in memory (a *panel*: `[k][16]`), so that vector lanes are
+//! outputs and a thread reads one contiguous stream.
+
+use skein_weights::Dtype;
+
+use crate::lanes::{InstructionSet, LANES, Lanes, dispatch};
+use crate::memory::{Buffer, SharedMut};
+use crate::pool::Pool;
+
+/// Steps between additions to the running total: eight times less rounding error than one long
+/// sum, at no cost.
+pub(crate) const RUN: usize = 64;
+/// Steps of `k` handled at a time for many rows; a multiple of [`RUN`], so that the cut is
+/// invisible. Four panels of it (128 KiB as f32) stay in the second-level cache.
+const STEP: usize = 512;
+/// Panels handled together for many rows: each row tile is then read once for 64 outputs.
+const GROUP: usize = 4;
+/// From this many rows on, `bf16` weights are widened once into a scratch and used as `f32`.
+const WIDEN_ROWS: usize = 8;
+
+/// Weights of a projection, packed for the kernels.
+#[derive(Debug)]
+pub(crate) struct Matrix {
+    outputs: usize,
+    inputs: usize,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    F32(Buffer<f32>),
+    Bf16(Buffer<u16>),
+}
+
+/// Rows of values with a stride.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) width: usize,
+    pub(crate) count: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn new(data: &'a [f32], width: usize) -> Self {
+        assert_eq!(data.len() % width, 0, "rows are whole");
+        Self {
+            data,
+            width,
+            count: data.len() / width,
+        }
+    }
+}
+
+/// What happens to a product before it is stored.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a> {
+    /// Added to every row: one value per output.
+    pub(crate) bias: Option<&'a [f32]>,
+    /// Whether the result is added to what `out` holds instead of replacing it.
+    pub(crate) accumulate: bool,
+}
+
+impl Matrix {
+    /// Room for `outputs * inputs` weights; fill it through [`Self::pack_f32`] and
+    /// [`Self::pack_bf16`].
+    pub(crate) fn zeroed(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
+        let len = outputs.div_ceil(LANES) * LANES * inputs;
+        let data = match dtype {
+            Dtype::F32 => Data::F32(Buffer::zeroed(len)),
+            Dtype::Bf16 => Data::Bf16(Buffer::zeroed(len)),
+        };
+        Self {
+            outputs,
+            inputs,
+            data,
+        }
+    }
+
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    pub(crate) fn dtype(&self) -> Dtype {
+        match self.data {
+            Data::F32(_) => Dtype::F32,
+            Data::Bf16(_) => Dtype::Bf16,
+        }
+    }
+
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> u64 {
+        match &self.data {
+            Data::F32(data) => data.as_slice().len() as u64 * 4,
+            Data::Bf16(data) => data.as_slice().len() as u64 * 2,
+        }
+    }
+
+    /// A view through which threads fill disjoint panels.
+    pub(crate) fn packer(&mut self) -> Packer {
+        let data = match &mut self.data {
+            Data::F32(data) => PackerData::F32(SharedMut::new(data.as_mut_slice())),
+            Data::Bf16(data) => PackerData::Bf16(SharedMut::new(data.as_mut_slice())),
+        };
+        Packer {
+            inputs: self.inputs,
+            data,
+        }
+    }
+
+    /// Copies row `output` (an embedding, where the head is tied to it) to `to`, widened.
+    pub(crate) fn unpack_row(&self, output: usize, to: &mut [f32]) {
+        let start = (output / LANES) * LANES * self.inputs + output % LANES;
+        match &self.data {
+            Data::F32(data) => {
+                let source = data.as_slice()[start..].iter().step_by(LANES);
+                to.iter_mut()
+                    .zip(source)
+                    .for_each(|(to, value)| *to = *value);
+            }
+            Data::Bf16(data) => {
+                let source = data.as_slice()[start..].iter().step_by(LANES);
+                to.iter_mut()
+                    .zip(source)
+                    .for_each(|(to, value)| *to = widen(*value));
+            }
+        }
+    }
+}
+
+/// `bf16` bits as `f32`: exact.
+pub(crate) fn widen(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// See [`Matrix::packer`].
+pub(crate) struct Packer {
+    inputs: usize,
+    data: PackerData,
+}
+
+enum PackerData {
+    F32(SharedMut<f32>),
+    Bf16(SharedMut<u16>),
+}
+
+impl Packer {
+    /// Interleaves row-major rows, the first being output `output`, a multiple of 16.
+    ///
+    /// # Safety
+    /// The matrix is of `f32`, is still borrowed, has those outputs, and no other thread touches
+    /// their panels.
+    pub(crate) unsafe fn pack_f32(&self, output: usize, rows: &[f32]) {
+        let PackerData::F32(data) = &self.data else {
+            unreachable!("the caller's promise")
+        };
+        // SAFETY: the caller's promise.
+        unsafe { interleave(data, self.inputs, output, rows) }
+    }
+
+    /// As [`Self::pack_f32`], for `bf16`.
+    ///
+    /// # Safety
+    /// As for [`Self::pack_f32`], the matrix being of `bf16`.
+    pub(crate) unsafe fn pack_bf16(&self, output: usize, rows: &[u16]) {
+        let PackerData::Bf16(data) = &self.data else {
+            unreachable!("the caller's promise")
+        };
+        // SAFETY: the caller's promise.
+        unsafe { interleave(data, self.inputs, output, rows) }
+    }
+}
+
+/// # Safety
+/// As for [`Packer::pack_f32`].
+unsafe fn interleave<T: Copy>(data: &SharedMut<T>, inputs: usize, output: usize, rows: &[T]) {
+    for (panel, rows) in rows.chunks(LANES * inputs).enumerate() {
+        let start = (output / LANES + panel) * LANES * inputs;
+        // SAFETY: the caller says that these panels exist and are this thread's alone.
+        let to = unsafe { data.range(start, LANES * inputs) };
+        for (lane, row) in rows.chunks_exact(inputs).enumerate() {
+            for (k, value) in row.iter().enumerate() {
+                to[k * LANES + lane] = *value;
+            }
+        }
+    }
+}
+
+/// `out = x * w^T` (then the epilogue): `x` is `[rows, inputs]`, `w` `[outputs, inputs]`, `out`
+/// `[rows, outputs]`. Threads split the outputs.
+///
+/// # Panics
+/// If the shapes do not match: the caller's own code fixes them.
+pub(crate) fn linear(
+    pool: &Pool,
+    set: InstructionSet,
+    x: Rows<'_>,
+    w: &Matrix,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    assert_eq!(x.width, w.inputs, "inputs match");
+    assert_eq!(out.len(), x.count * w.outputs, "outputs match");
+    assert!(
+        epilogue.bias.is_none_or(|b| b.len() == w.outputs),
+        "biases match"
+    );
+    let panels = w.outputs.div_ceil(LANES);
+    let shared = SharedMut::new(out);
+    pool.split(panels, &|range| {
+        let job = Job {
+            x,
+            w,
+            epilogue,
+            out: shared,
+            first: range.start,
+            last: range.end,
+        };
+        // SAFETY: `set` was detected on this machine; shapes were checked above; the panels of
+        // different threads are disjoint, so are the outputs that they write.
+        unsafe { run_job(set, &job) }
+    });
+}
+
+/// One thread's share of a product: panels `first..last`.
+struct Job<'a> {
+    x: Rows<'a>,
+    w: &'a Matrix,
+    epilogue: Epilogue<'a>,
+    out: SharedMut<f32>,
+    first: usize,
+    last: usize,
+}
+
+dispatch! {
+    /// # Safety
+    /// `set` is available, the job's shapes match, its outputs are this thread's alone.
+    unsafe fn run_job = job_body(job: &Job<'_>)
+}
+
+#[inline(always)]
+unsafe fn job_body<L: Lanes>(job: &Job<'_>) {
+    // SAFETY: forwarded from the caller of `run_job`.
+    unsafe {
+        match &job.w.data {
+            Data::F32(data) if job.x.count < L::TILE_ROWS => few_rows::<L, f32>(job, data),
+            Data::Bf16(data) if job.x.count < WIDEN_ROWS => few_rows::<L, u16>(job, data),
+            _ => many_rows::<L>(job),
+        }
+    }
+}
+
+/// A stored weight.
+pub(crate) trait Weight: Copy {
+    /// # Safety
+    /// As for [`Lanes`].
+    unsafe fn lanes<L: Lanes>(from: *const Self) -> L;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load(from) }
+    }
+}
+
+impl Weight for u16 {
+    #[inline(always)]
+    unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_bf16(from) }
+    }
+}
+
+/// The inner loop: `total[r] += runs of x[r][..count] * w[..count]` for `R` rows and 16 outputs.
+///
+/// `stride` is the distance between consecutive `k` in `w`; `x` rows are `x_stride` apart.
+///
+/// # Safety
+/// As for [`Lanes`]; `x` has `R` rows of `count` values, `w` has `count` steps of 16.
+#[inline(always)]
+pub(crate) unsafe fn tile<L: Lanes, W: Weight, const R: usize>(
+    x: *const f32,
+    x_stride: usize,
+    w: *const W,
+    stride: usize,
+    count: usize,
+    total: &mut [L; R],
+) {
+    // SAFETY: indices stay below `R`, `count` and `stride * count`, as the caller promises.
+    unsafe {
+        let mut start = 0;
+        while start < count {
+            let end = (start + RUN).min(count);
+            let mut sum = [L::splat(0.0); R];
+            let mut k = start;
+            while k < end {
+                let weights = W::lanes::<L>(w.add(k * stride));
+                let mut r = 0;
+                while r < R {
+                    let value = L::splat(*x.add(r * x_stride + k));
+                    sum[r] = value.fma(weights, sum[r]);
+                    r += 1;
+                }
+                k += 1;
+            }
+            let mut r = 0;
+            while r < R {
+                total[r] = total[r].add(sum[r]);
+                r += 1;
+            }
+            start = end;
+        }
+    }
+}
+
+/// One row after another over each panel: the weights stream through once, from memory.
+///
+/// # Safety
+/// As for [`run_job`].
+#[inline(always)]
+unsafe fn few_rows<L: Lanes, W: Weight + crate::memory::Plain>(job: &Job<'_>, data: &Buffer<W>) {
+    let inputs = job.w.inputs;
+    for panel in job.first..job.last {
+        // SAFETY: a panel has `LANES * inputs` weights, the row tile `R` rows of `inputs` values.
+        unsafe {
+            let w = data.as_slice().as_ptr().add(panel * LANES * inputs);
+            let mut row = 0;
+            while row < job.x.count {
+                let x = job.x.data.as_ptr().add(row * inputs);
+                let left = job.x.count - row;
+                row += if left >= 4 {
+                    rows_of_panel::<L, W, 4>(job, x, w, row, panel)
+                } else if left >= 2 {
+                    rows_of_panel::<L, W, 2>(job, x, w, row, panel)
+                } else {
+                    rows_of_panel::<L, W, 1>(job, x, w, row, panel)
+                };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`run_job`]; rows `row..row + R` exist.
+#[inline(always)]
+unsafe fn rows_of_panel<L: Lanes, W: Weight, const R: usize>(
+    job: &Job<'_>,
+    x: *const f32,
+    w: *const W,
+    row: usize,
+    panel: usize,
+) -> usize {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut total = [L::splat(0.0); R];
+        tile::<L, W, R>(x, job.w.inputs, w, LANES, job.w.inputs, &mut total);
+        for (r, total) in total.into_iter().enumerate() {
+            finish::<L>(job, total, row + r, panel);
+        }
+    }
+    R
+}
+
+/// Applies the epilogue to sixteen outputs of one row and stores those that exist.
+///
+/// # Safety
+/// As for [`run_job`]; `row` and `panel` exist.
+#[inline(always)]
+unsafe fn finish<L: Lanes>(job: &Job<'_>, total: L, row: usize, panel: usize) {
+    let first = panel * LANES;
+    let width = LANES.min(job.w.outputs - first);
+    let mut values = [0.0f32; LANES];
+    // SAFETY: `values` holds sixteen; the outputs of this panel are this thread's alone.
+    let out = unsafe {
+        total.store(values.as_mut_ptr());
+        job.out.range(row * job.w.outputs + first, width)
+    };
+    if let Some(bias) = job.epilogue.bias {
+        for (value, bias) in values.iter_mut().zip(&bias[first..first + width]) {
+            *value += *bias;
+        }
+    }
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = if job.epilogue.accumulate {
+            *out + value
+        } else {
+            value
+        };
+    }
+}
+
+/// Blocked over `k` and panels: each weight is read from memory once for all rows.
+///
+/// # Safety
+/// As for [`run_job`].
+#[inline(always)]
+unsafe fn many_rows<L: Lanes>(job: &Job<'_>) {
+    let rows = job.x.count;
+    let mut scratch = vec![0.0f32; GROUP * STEP * LANES];
+    let mut totals = vec![0.0f32; GROUP * rows * LANES];
+    let mut panel = job.first;
+    while panel < job.last {
+        let group = GROUP.min(job.last - panel);
+        totals.fill(0.0);
+        let mut k = 0;
+        while k < job.w.inputs {
+            let count = STEP.min(job.w.inputs - k);
+            // SAFETY: `panel + group <= last`, `k + count <= inputs`; buffers sized above.
+            unsafe { group_step::<L>(job, [panel, group], [k, count], &mut scratch, &mut totals) };
+            k += count;
+        }
+        for (index, totals) in totals.chunks_exact(rows * LANES).take(group).enumerate() {
+            for (row, total) in totals.chunks_exact(LANES).enumerate() {
+                // SAFETY: sixteen values; row and panel exist.
+                unsafe { finish::<L>(job, L::load(total.as_ptr()), row, panel + index) };
+            }
+        }
+        panel += group;
+    }
+}
+
+/// # Safety
+/// As for [`run_job`]; `panel..panel + group` and `k..k + count` exist.
+#[inline(always)]
+unsafe fn group_step<L: Lanes>(
+    job: &Job<'_>,
+    [panel, group]: [usize; 2],
+    [k, count]: [usize; 2],
+    scratch: &mut [f32],
+    totals: &mut [f32],
+) {
+    let (rows, inputs) = (job.x.count, job.w.inputs);
+    let mut weights = [std::ptr::null::<f32>(); GROUP];
+    for (index, weights) in weights.iter_mut().enumerate().take(group) {
+        let start = ((panel + index) * inputs + k) * LANES;
+        *weights = match &job.w.data {
+            Data::F32(data) => data.as_slice()[start..start + count * LANES].as_ptr(),
+            Data::Bf16(data) => {
+                let from = &data.as_slice()[start..start + count * LANES];
+                let to = &mut scratch[index * STEP * LANES..][..count * LANES];
+                for (from, to) in from.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)) {
+                    // SAFETY: chunks of sixteen.
+                    unsafe { L::load_bf16(from.as_ptr()).store(to.as_mut_ptr()) };
+                }
+                to.as_ptr()
+            }
+        };
+    }
+    let mut row = 0;
+    while row < rows {
+        let left = rows - row;
+        // SAFETY: `row < rows`, so the tile's rows exist; `k + count <= inputs`.
+        let x = unsafe { job.x.data.as_ptr().add(row * inputs + k) };
+        let mut done = 0;
+        for (index, weights) in weights.iter().enumerate().take(group) {
+            let total = &mut totals[(index * rows + row) * LANES..];
+            // SAFETY: the weights have `count` steps, `total` room for the tile's rows.
+            done = unsafe { any_tile::<L>(x, inputs, *weights, count, left, total.as_mut_ptr()) };
+        }
+        row += done;
+    }
+}
+
+/// Picks the tallest tile that fits into `left` rows; returns its height.
+///
+/// # Safety
+/// As for [`tile`]; `totals` has room for the tile's rows of sixteen.
+#[inline(always)]
+unsafe fn any_tile<L: Lanes>(
+    x: *const f32,
+    x_stride: usize,
+    w: *const f32,
+    count: usize,
+    left: usize,
+    totals: *mut f32,
+) -> usize {
+    // SAFETY: the caller's.
+    unsafe {
+        if L::TILE_ROWS >= 8 && left >= 8 {
+            stored_tile::<L, 8>(x, x_stride, w, count, totals)
+        } else if L::TILE_ROWS >= 6 && left >= 6 {
+            stored_tile::<L, 6>(x, x_stride, w, count, totals)
+        } else if left >= 4 {
+            stored_tile::<L, 4>(x, x_stride, w, count, totals)
+        } else if left >= 2 {
+            stored_tile::<L, 2>(x, x_stride, w, count, totals)
+        } else {
+            stored_tile::<L, 1>(x, x_stride, w, count, totals)
+        }
+    }
+}
+
+/// [`tile`] with running totals kept in memory between steps of `k`.
+///
+/// # Safety
+/// As for [`any_tile`].
+#[inline(always)]
+unsafe fn stored_tile<L: Lanes, const R: usize>(
+    x: *const f32,
+    x_stride: usize,
+    w: *const f32,
+    count: usize,
+    totals: *mut f32,
+) -> usize {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut total = [L::splat(0.0); R];
+        for (r, total) in total.iter_mut().enumerate() {
+            *total = L::load(totals.add(r * LANES));
+        }
+        tile::<L, f32, R>(x, x_stride, w, LANES, count, &mut total);
+        for (r, total) in total.into_iter().enumerate() {
+            total.store(totals.add(r * LANES));
+        }
+    }
+    R
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use super::*;
+use crate::testing::{Random, digest, same_bits};
+
+/// The definition, in the plainest words.
+fn reference(x: &[f32], w: &[f32], inputs: usize, bias: Option<&[f32]>) -> Vec<f32> {
+    let mut out = Vec::new();
+    for x in x.chunks(inputs) {
+        for (o, w) in w.chunks(inputs).enumerate() {
+            let mut total = 0.0f32;
+            for (x, w) in x.chunks(RUN).zip(w.chunks(RUN)) {
+                let sum = x
+                    .iter()
+                    .zip(w)
+                    .fold(0.0f32, |sum, (x, w)| x.mul_add(*w, sum));
+                total += sum;
+            }
+            out.push(bias.map_or(total, |b| total + b[o]));
+        }
+    }
+    out
+}
+
+fn to_bf16(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|v| (v.to_bits() >> 16) as u16).collect()
+}
+
+fn pack(w: &[f32], outputs: usize, inputs: usize, dtype: Dtype) -> Matrix {
+    let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
+    let packer = matrix.packer();
+    // SAFETY: this thread alone packs, in the matrix's own format.
+    match dtype {
+        Dtype::F32 => unsafe { packer.pack_f32(0, w) },
+        Dtype::Bf16 => unsafe { packer.pack_bf16(0, &to_bf16(w)) },
+    }
+    matrix
+}
+
+const STORE: Epilogue<'_> = Epilogue {
+    bias: None,
+    accumulate: false,
+};
+
+/// Every path against the definition: rows, threads, instruction sets, formats, awkward widths.
+#[test]
+fn invariance_of_every_path() {
+    let mut random = Random::new(7);
+    for (outputs, inputs) in [(1, 1), (16, 64), (40, 72), (130, 200), (64, 1100)] {
+        let x = random.awkward(37 * inputs);
+        let w: Vec<f32> = random.awkward(outputs * inputs);
+        let truncated: Vec<f32> = w
+            .iter()
+            .map(|v| f32::from_bits(v.to_bits() & 0xffff_0000))
+            .collect();
+        let bias = random.values(outputs, 1.0);
+        for dtype in [Dtype::F32, Dtype::Bf16] {
+            let w = if dtype == Dtype::F32 { &w } else { &truncated };
+            let matrix = pack(w, outputs, inputs, dtype);
+            let expected = reference(&x, w, inputs, Some(&bias));
+            for set in InstructionSet::available() {
+                for threads in [1, 2, 3] {
+                    let pool = Pool::new(threads);
+                    for rows in [1, 2, 3, 5, 7, 8, 13, 37] {
+                        let mut out = vec![f32::NAN; rows * outputs];
+                        let epilogue = Epilogue {
+                            bias: Some(&bias),
+                            accumulate: false,
+                        };
+                        let x = Rows::new(&x[..rows * inputs], inputs);
+                        linear(&pool, set, x, &matrix, epilogue, &mut out);
+                        let what = format!(
+                            "{outputs}x{inputs} {dtype} {set:?} {threads} threads, {rows} rows"
+                        );
+                        same_bits(&out, &expected[..rows * outputs], &what);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The numerics of every release: if this digest changes, answers change, and the kernel revision
+/// must change with it.
+#[test]
+fn golden_digest() {
+    let mut random = Random::new(11);
+    let (outputs, inputs, rows) = (96, 896, 9);
+    let x = random.awkward(rows * inputs);
+    let w = random.awkward(outputs * inputs);
+    for (dtype, golden) in [(Dtype::F32, GOLDEN_F32), (Dtype::Bf16, GOLDEN_BF16)] {
+        let matrix = pack(&w, outputs, inputs, dtype);
+        for set in InstructionSet::available() {
+            let mut out = vec![0.0; rows * outputs];
+            linear(
+                &Pool::new(2),
+                set,
+                Rows::new(&x, inputs),
+                &matrix,
+                STORE,
+                &mut out,
+            );
+            assert_eq!(digest(&out), golden, "{dtype} on {set:?}");
+        }
+    }
+}
+
+const GOLDEN_F32: &str = "cca4b949551a66b5";
+const GOLDEN_BF16: &str = "2e29ddada7b37cc2";
+
+#[test]
+fn accumulate_adds_to_what_is_there() {
+    let mut random = Random::new(5);
+    let (x, w) = (random.values(2 * 20, 1.0), random.values(24 * 20, 1.0));
+    let matrix = pack(&w, 24, 20, Dtype::F32);
+    let before = random.values(2 * 24, 1.0);
+    let product = reference(&x, &w, 20, None);
+    let mut out = before.clone();
+    let epilogue = Epilogue {
+        bias: None,
+        accumulate: true,
+    };
+    let set = InstructionSet::detect();
+    linear(
+        &Pool::new(1),
+        set,
+        Rows::new(&x, 20),
+        &matrix,
+        epilogue,
+        &mut out,
+    );
+    let expected: Vec<f32> = before.iter().zip(&product).map(|(a, b)| a + b).collect();
+    same_bits(&out, &expected, "accumulate");
+}
+
+#[test]
+fn rows_come_back_out_of_the_packing() {
+    let mut random = Random::new(6);
+    let w = random.values(37 * 24, 1.0);
+    let matrix = pack(&w, 37, 24, Dtype::F32);
+    let mut row = vec![0.0; 24];
+    for output in 0..37 {
+        matrix.unpack_row(output, &mut row);
+        same_bits(&row, &w[output * 24..][..24], "row");
+    }
+}

@@ -1,0 +1,333 @@
+//! Norms and activations, row by row.
+//!
+//! Sums over a row: value `i` goes to lane `i mod 16`, lanes are added in a fixed tree at the end.
+
+use skein_base::math;
+use skein_weights::profile::NormKind;
+
+use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch, tree_sum};
+use crate::memory::SharedMut;
+use crate::pool::Pool;
+
+/// Fewer values than this are not worth waking other threads for.
+const SPLIT_VALUES: usize = 16 << 10;
+
+/// A norm over vectors of the width of `weight`.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    pub(crate) kind: NormKind,
+    pub(crate) epsilon: f32,
+    pub(crate) weight: Vec<f32>,
+    /// Empty for [`NormKind::Rms`].
+    pub(crate) bias: Vec<f32>,
+}
+
+/// Runs `work` over ranges of rows, on all threads if there is enough to do.
+fn split_rows(
+    pool: &Pool,
+    rows: usize,
+    width: usize,
+    work: &(dyn Fn(std::ops::Range<usize>) + Sync),
+) {
+    if rows * width < SPLIT_VALUES {
+        work(0..rows)
+    } else {
+        pool.split(rows, work)
+    }
+}
+
+/// Normalises every row of `x` into `out`; both are `[rows, width]`.
+pub(crate) fn norm(pool: &Pool, set: InstructionSet, norm: &Norm, x: &[f32], out: &mut [f32]) {
+    let width = norm.weight.len();
+    assert_eq!(x.len(), out.len(), "shapes match");
+    let rows = x.len() / width;
+    let shared = SharedMut::new(out);
+    split_rows(pool, rows, width, &|range| {
+        for row in range {
+            let x = &x[row * width..][..width];
+            // SAFETY: each row belongs to one thread; `set` was detected.
+            unsafe {
+                let out = shared.range(row * width, width);
+                out.copy_from_slice(x);
+                norm_row(set, norm, out);
+            }
+        }
+    });
+}
+
+dispatch! {
+    /// Normalises `row` in place.
+    ///
+    /// # Safety
+    /// `set` is available; `row` has the width of the norm.
+    pub(crate) unsafe fn norm_row = norm_row_body(norm: &Norm, row: &mut [f32])
+}
+
+#[inline(always)]
+unsafe fn norm_row_body<L: Lanes>(norm: &Norm, row: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe {
+        match norm.kind {
+            NormKind::Rms => rms_row::<L>(norm, row),
+            NormKind::Layer => layer_row::<L>(norm, row),
+        }
+    }
+}
+
+/// Loads up to sixteen values, zeros behind the end.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+unsafe fn load<L: Lanes>(values: &[f32]) -> L {
+    // SAFETY: a whole chunk has sixteen values; a shorter one is copied first.
+    unsafe {
+        if values.len() >= LANES {
+            return L::load(values.as_ptr());
+        }
+        let mut padded = [0.0; LANES];
+        padded[..values.len()].copy_from_slice(values);
+        L::load(padded.as_ptr())
+    }
+}
+
+/// Stores as many of the sixteen values as `to` has room for.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+unsafe fn store<L: Lanes>(value: L, to: &mut [f32]) {
+    // SAFETY: a whole chunk has room for sixteen values; a shorter one goes through a copy.
+    unsafe {
+        if to.len() >= LANES {
+            return value.store(to.as_mut_ptr());
+        }
+        let mut padded = [0.0; LANES];
+        value.store(padded.as_mut_ptr());
+        to.copy_from_slice(&padded[..to.len()]);
+    }
+}
+
+#[inline(always)]
+unsafe fn sum<L: Lanes>(total: L) -> f32 {
+    let mut lanes = [0.0; LANES];
+    // SAFETY: room for sixteen values.
+    unsafe { total.store(lanes.as_mut_ptr()) };
+    tree_sum(lanes)
+}
+
+#[inline(always)]
+unsafe fn rms_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut squares = L::splat(0.0);
+        for chunk in row.chunks(LANES) {
+            let x = load::<L>(chunk);
+            squares = x.fma(x, squares);
+        }
+        let mean = sum(squares) / row.len() as f32;
+        let scale = L::splat(1.0 / (mean + norm.epsilon).sqrt());
+        for (chunk, weight) in row.chunks_mut(LANES).zip(norm.weight.chunks(LANES)) {
+            let y = load::<L>(chunk).mul(scale).mul(load::<L>(weight));
+            store(y, chunk);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn layer_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
+    let width = row.len() as f32;
+    // SAFETY: the caller's.
+    unsafe {
+        let mut total = L::splat(0.0);
+        for chunk in row.chunks(LANES) {
+            total = total.add(load::<L>(chunk));
+        }
+        let mean = L::splat(sum(total) / width);
+        for chunk in row.chunks_mut(LANES) {
+            store(load::<L>(chunk).sub(mean), chunk);
+        }
+        let mut squares = L::splat(0.0);
+        for chunk in row.chunks(LANES) {
+            let x = load::<L>(chunk);
+            squares = x.fma(x, squares);
+        }
+        let variance = sum(squares) / width;
+        let scale = L::splat(1.0 / (variance + norm.epsilon).sqrt());
+        let parameters = norm.weight.chunks(LANES).zip(norm.bias.chunks(LANES));
+        for (chunk, (weight, bias)) in row.chunks_mut(LANES).zip(parameters) {
+            let y = load::<L>(chunk)
+                .mul(scale)
+                .fma(load::<L>(weight), load::<L>(bias));
+            store(y, chunk);
+        }
+    }
+}
+
+/// `out = silu(gate) * up` for rows `[gate | up]` of twice the width of `out`'s.
+pub(crate) fn gated_silu(
+    pool: &Pool,
+    set: InstructionSet,
+    gate_up: &[f32],
+    width: usize,
+    out: &mut [f32],
+) {
+    assert_eq!(gate_up.len(), 2 * out.len(), "shapes match");
+    let shared = SharedMut::new(out);
+    split_rows(pool, gate_up.len() / (2 * width), width, &|range| {
+        for row in range {
+            let (gate, up) = gate_up[2 * row * width..][..2 * width].split_at(width);
+            // SAFETY: each row belongs to one thread; `set` was detected.
+            unsafe { gated_silu_row(set, gate, up, shared.range(row * width, width)) };
+        }
+    });
+}
+
+dispatch! {
+    /// # Safety
+    /// `set` is available; the slices have one length.
+    unsafe fn gated_silu_row = gated_silu_body(gate: &[f32], up: &[f32], out: &mut [f32])
+}
+
+#[inline(always)]
+unsafe fn gated_silu_body<L: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let chunks = gate
+        .chunks(LANES)
+        .zip(up.chunks(LANES))
+        .zip(out.chunks_mut(LANES));
+    for ((gate, up), out) in chunks {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = load::<L>(gate);
+            let one = L::splat(1.0);
+            let negated = L::splat(-0.0).sub(x);
+            let silu = x.div(one.add(lanes::exp(negated)));
+            store(silu.mul(load::<L>(up)), out);
+        }
+    }
+}
+
+/// GELU in its tanh form, in place; `values` is `[rows, width]`.
+pub(crate) fn gelu_tanh(pool: &Pool, set: InstructionSet, values: &mut [f32], width: usize) {
+    let rows = values.len() / width;
+    let shared = SharedMut::new(values);
+    split_rows(pool, rows, width, &|range| {
+        // SAFETY: each row belongs to one thread; `set` was detected.
+        unsafe { gelu_row(set, shared.range(range.start * width, range.len() * width)) };
+    });
+}
+
+dispatch! {
+    /// # Safety
+    /// `set` is available.
+    unsafe fn gelu_row = gelu_body(values: &mut [f32])
+}
+
+#[inline(always)]
+unsafe fn gelu_body<L: Lanes>(values: &mut [f32]) {
+    for chunk in values.chunks_mut(LANES) {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = load::<L>(chunk);
+            let one = L::splat(1.0);
+            let cubic = L::splat(math::GELU_CUBIC).mul(x).mul(x).mul(x);
+            let inner = L::splat(math::GELU_SCALE).mul(cubic.add(x));
+            let e = lanes::exp(inner.add(inner));
+            let tanh = one.sub(L::splat(2.0).div(e.add(one)));
+            store(L::splat(0.5).mul(x).mul(one.add(tanh)), chunk);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, same_bits};
+
+    fn norm_of(kind: NormKind, width: usize, random: &mut Random) -> Norm {
+        let bias = if kind == NormKind::Layer {
+            random.values(width, 0.3)
+        } else {
+            vec![]
+        };
+        Norm {
+            kind,
+            epsilon: 1e-6,
+            weight: random.values(width, 1.0),
+            bias,
+        }
+    }
+
+    #[test]
+    fn norms_agree_with_double_precision_and_across_instruction_sets() {
+        let mut random = Random::new(1);
+        for width in [1, 5, 16, 72, 896] {
+            for kind in [NormKind::Rms, NormKind::Layer] {
+                let parameters = norm_of(kind, width, &mut random);
+                let x = random.values(3 * width, 4.0);
+                let mut reference = vec![0.0; x.len()];
+                let pool = Pool::new(1);
+                norm(
+                    &pool,
+                    InstructionSet::Scalar,
+                    &parameters,
+                    &x,
+                    &mut reference,
+                );
+                for set in InstructionSet::available() {
+                    let mut out = vec![0.0; x.len()];
+                    norm(&Pool::new(2), set, &parameters, &x, &mut out);
+                    same_bits(&out, &reference, &format!("{kind:?} {width} {set:?}"));
+                }
+                check_norm(&parameters, &x, &reference);
+            }
+        }
+    }
+
+    fn check_norm(norm: &Norm, x: &[f32], found: &[f32]) {
+        let width = norm.weight.len();
+        for (x, found) in x.chunks(width).zip(found.chunks(width)) {
+            let layer = norm.kind == NormKind::Layer;
+            let n = width as f64;
+            let mean = if layer {
+                x.iter().map(|v| f64::from(*v)).sum::<f64>() / n
+            } else {
+                0.0
+            };
+            let variance = x
+                .iter()
+                .map(|v| (f64::from(*v) - mean).powi(2))
+                .sum::<f64>()
+                / n;
+            let scale = 1.0 / (variance + f64::from(norm.epsilon)).sqrt();
+            for (i, found) in found.iter().enumerate() {
+                let bias = norm.bias.get(i).copied().map_or(0.0, f64::from);
+                let exact = (f64::from(x[i]) - mean) * scale * f64::from(norm.weight[i]) + bias;
+                assert!((f64::from(*found) - exact).abs() < 1e-4, "{found} {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn activations_equal_their_scalar_twins() {
+        let mut random = Random::new(2);
+        for width in [1, 16, 37, 176] {
+            let gate_up = random.values(2 * 3 * width, 8.0);
+            for set in InstructionSet::available() {
+                let mut out = vec![0.0; 3 * width];
+                gated_silu(&Pool::new(2), set, &gate_up, width, &mut out);
+                for (row, out) in gate_up.chunks(2 * width).zip(out.chunks(width)) {
+                    for i in 0..width {
+                        let twin = math::silu(row[i]) * row[width + i];
+                        assert_eq!(out[i].to_bits(), twin.to_bits(), "{set:?} {}", row[i]);
+                    }
+                }
+                let mut values = gate_up.clone();
+                gelu_tanh(&Pool::new(2), set, &mut values, width);
+                for (x, y) in gate_up.iter().zip(&values) {
+                    assert_eq!(y.to_bits(), math::gelu_tanh(*x).to_bits(), "{set:?} {x}");
+                }
+            }
+        }
+    }
+}

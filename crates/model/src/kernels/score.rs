@@ -1,0 +1,175 @@
+//! From logits to [`Scores`]: the best ones, and the log-sum-exp over all.
+//!
+//! The sum is taken over chunks of [`CHUNK`] logits, fixed by the vocabulary alone: in a chunk,
+//! value `i` goes to lane `i mod 16` as `exp(x - chunk maximum)`, lanes are added in a fixed tree,
+//! chunks are added in order, rescaled to the largest maximum.
+
+use std::cmp::Ordering;
+
+use skein_base::limits::TOP_SCORES;
+use skein_base::{Scores, math};
+
+use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch, tree_sum};
+use crate::memory::SharedMut;
+use crate::pool::Pool;
+
+/// Logits per partial sum.
+pub(crate) const CHUNK: usize = 4096;
+/// How many candidates a thread collects before it throws the worse ones away.
+const CANDIDATES: usize = 4 * TOP_SCORES;
+
+/// Maximum of a chunk and the sum of exponentials relative to it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Partial {
+    max: f32,
+    sum: f32,
+}
+
+/// Highest logit first, lower id first among equals.
+fn better(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+}
+
+/// Scores of one row of logits; `asked` ids must be inside the vocabulary.
+pub(crate) fn scores(pool: &Pool, set: InstructionSet, logits: &[f32], asked: &[u32]) -> Scores {
+    let chunks = logits.len().div_ceil(CHUNK);
+    let mut partials = vec![Partial::default(); chunks];
+    let mut best: Vec<Vec<(u32, f32)>> = vec![Vec::new(); pool.threads()];
+    let (shared, lists) = (SharedMut::new(&mut partials), SharedMut::new(&mut best));
+    pool.run(&|thread| {
+        // SAFETY: each thread has its own list, and chunks go to one thread each.
+        let list = &mut unsafe { lists.range(thread, 1) }[0];
+        for chunk in chunks * thread / pool.threads()..chunks * (thread + 1) / pool.threads() {
+            let start = chunk * CHUNK;
+            let values = &logits[start..logits.len().min(start + CHUNK)];
+            // SAFETY: as above; `set` was detected.
+            unsafe { partial(set, values, &mut shared.range(chunk, 1)[0]) };
+            collect(list, start as u32, values);
+        }
+    });
+    let mut top: Vec<_> = best.into_iter().flatten().collect();
+    keep_best(&mut top);
+    top.sort_unstable_by(better);
+    let asked = asked.iter().map(|id| (*id, logits[*id as usize])).collect();
+    Scores {
+        top,
+        log_sum_exp: log_sum_exp(&partials),
+        asked,
+    }
+}
+
+fn log_sum_exp(partials: &[Partial]) -> f32 {
+    let max = partials
+        .iter()
+        .map(|p| p.max)
+        .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+    let sum = partials
+        .iter()
+        .fold(0.0f32, |sum, p| sum + p.sum * math::exp(p.max - max));
+    (f64::from(max) + math::ln64(f64::from(sum))) as f32
+}
+
+fn keep_best(list: &mut Vec<(u32, f32)>) {
+    if list.len() > TOP_SCORES {
+        list.select_nth_unstable_by(TOP_SCORES - 1, better);
+        list.truncate(TOP_SCORES);
+    }
+}
+
+/// Adds the candidates of a chunk to `list`. The order is total, so who is kept in the end does
+/// not depend on how chunks were grouped.
+fn collect(list: &mut Vec<(u32, f32)>, start: u32, values: &[f32]) {
+    let mut floor = f32::NEG_INFINITY;
+    if list.len() >= TOP_SCORES {
+        keep_best(list);
+        floor = list.iter().map(|c| c.1).fold(f32::INFINITY, f32::min);
+    }
+    for (block, values) in values.chunks(LANES).enumerate() {
+        // Most blocks hold nothing that counts: one comparison of maxima, vectorised.
+        let max = values
+            .iter()
+            .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+        if max < floor {
+            continue;
+        }
+        for (i, value) in values.iter().enumerate() {
+            if *value >= floor {
+                list.push((start + (block * LANES + i) as u32, *value));
+            }
+        }
+        if list.len() >= CANDIDATES {
+            keep_best(list);
+            floor = list.iter().map(|c| c.1).fold(f32::INFINITY, f32::min);
+        }
+    }
+}
+
+dispatch! {
+    /// # Safety
+    /// `set` is available; `values` is not empty.
+    unsafe fn partial = partial_body(values: &[f32], out: &mut Partial)
+}
+
+#[inline(always)]
+unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial) {
+    // SAFETY: chunks of sixteen are whole; the tail goes through a padded copy, whose minus
+    // infinities add exact zeros.
+    unsafe {
+        let (whole, tail) = values.split_at(values.len() / LANES * LANES);
+        let mut padded = [f32::NEG_INFINITY; LANES];
+        padded[..tail.len()].copy_from_slice(tail);
+        let mut max = L::load(padded.as_ptr());
+        for chunk in whole.chunks_exact(LANES) {
+            max = L::load(chunk.as_ptr()).max(max);
+        }
+        let mut array = [0.0f32; LANES];
+        max.store(array.as_mut_ptr());
+        out.max = array
+            .iter()
+            .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+        let max = L::splat(out.max);
+        let mut sum = L::splat(0.0);
+        for chunk in whole.chunks_exact(LANES) {
+            sum = sum.add(lanes::exp(L::load(chunk.as_ptr()).sub(max)));
+        }
+        if !tail.is_empty() {
+            sum = sum.add(lanes::exp(L::load(padded.as_ptr()).sub(max)));
+        }
+        sum.store(array.as_mut_ptr());
+        out.sum = tree_sum(array);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Random;
+
+    #[test]
+    fn agrees_with_sorting_and_double_precision() {
+        let mut random = Random::new(3);
+        for vocabulary in [1, 15, 331, 4096, 4097, 30_011] {
+            let mut logits = random.values(vocabulary, 9.0);
+            // Ties, also across chunks and threads.
+            for i in (0..vocabulary).step_by(7) {
+                logits[i] = logits[i].round();
+            }
+            let asked: Vec<u32> = [0, vocabulary as u32 - 1].to_vec();
+            let reference = scores(&Pool::new(1), InstructionSet::Scalar, &logits, &asked);
+            let mut all: Vec<_> = (0..vocabulary as u32).zip(logits.iter().copied()).collect();
+            all.sort_by(better);
+            all.truncate(TOP_SCORES);
+            assert_eq!(reference.top, all);
+            let exact = logits.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
+            assert!((f64::from(reference.log_sum_exp) - exact).abs() < 1e-5);
+            assert_eq!(reference.asked[1], (asked[1], logits[vocabulary - 1]));
+            for set in InstructionSet::available() {
+                for threads in [1, 2, 3] {
+                    let found = scores(&Pool::new(threads), set, &logits, &asked);
+                    assert_eq!(found.log_sum_exp.to_bits(), reference.log_sum_exp.to_bits());
+                    assert_eq!(found, reference);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Large buffers: aligned for vector loads, on huge pages where the system has them.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ptr::NonNull;
+
+/// Buffers at least this large are aligned to it and advised to live on huge pages: a stream over
+/// hundreds of megabytes otherwise misses the TLB once every 4 KiB.
+const HUGE_PAGE: usize = 2 << 20;
+const CACHE_LINE: usize = 64;
+
+/// Types whose all-zero bytes are a value, so that fresh zeroed memory may be read as them.
+pub(crate) trait Plain: Copy + Send + Sync + 'static {}
+impl Plain for f32 {}
+impl Plain for u16 {}
+
+/// A zeroed, fixed-size array of `T` with the alignment that kernels like.
+pub(crate) struct Buffer<T: Plain> {
+    pointer: NonNull<T>,
+    len: usize,
+    layout: Layout,
+}
+
+// SAFETY: a buffer owns its memory alone, and T is Send and Sync; sharing follows the borrow rules
+// of the slices that it lends.
+unsafe impl<T: Plain> Send for Buffer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Plain> Sync for Buffer<T> {}
+
+impl<T: Plain> Buffer<T> {
+    /// `len` zeros.
+    ///
+    /// # Panics
+    /// If the size overflows; callers bound shapes first.
+    pub(crate) fn zeroed(len: usize) -> Self {
+        let bytes = len
+            .checked_mul(size_of::<T>())
+            .expect("shapes are bounded before");
+        let align = if bytes >= HUGE_PAGE {
+            HUGE_PAGE
+        } else {
+            CACHE_LINE
+        };
+        let layout =
+            Layout::from_size_align(bytes.max(1), align).expect("shapes are bounded before");
+        // SAFETY: the layout has a size above zero.
+        let raw = unsafe { alloc_zeroed(layout) };
+        let Some(pointer) = NonNull::new(raw.cast::<T>()) else {
+            handle_alloc_error(layout)
+        };
+        #[cfg(target_os = "linux")]
+        if align == HUGE_PAGE {
+            // SAFETY: advice about memory just allocated; failure is harmless and ignored.
+            unsafe { libc::madvise(raw.cast(), bytes, libc::MADV_HUGEPAGE) };
+        }
+        Self {
+            pointer,
+            len,
+            layout,
+        }
+    }
+
+    /// All values.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        // SAFETY: the buffer holds `len` initialised values for as long as it lives.
+        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
+    }
+
+    /// All values, for writing.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Plain> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with this very layout.
+        unsafe { dealloc(self.pointer.as_ptr().cast(), self.layout) }
+    }
+}
+
+impl<T: Plain> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} values of {} bytes)", self.len, size_of::<T>())
+    }
+}
+
+/// A mutable slice that several threads write in disjoint parts.
+///
+/// The borrow checker cannot see that partitions are disjoint; every use states why they are.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut<T> {
+    pointer: *mut T,
+    len: usize,
+}
+
+// SAFETY: access goes through the unsafe methods alone, whose callers promise disjoint parts.
+unsafe impl<T: Send> Send for SharedMut<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedMut<T> {}
+
+impl<T> SharedMut<T> {
+    pub(crate) fn new(slice: &mut [T]) -> Self {
+        Self {
+            pointer: slice.as_mut_ptr(),
+            len: slice.len(),
+        }
+    }
+
+    /// # Safety
+    /// The slice given to [`Self::new`] is still borrowed, the range is inside it, and no other
+    /// reference to any of it exists meanwhile.
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    pub(crate) unsafe fn range(&self, start: usize, len: usize) -> &mut [T] {
+        debug_assert!(start + len <= self.len);
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeroed_aligned_and_writable() {
+        for len in [0, 1, 17, HUGE_PAGE / 4 + 3] {
+            let mut buffer = Buffer::<f32>::zeroed(len);
+            assert!(buffer.as_slice().iter().all(|v| *v == 0.0));
+            assert_eq!(buffer.as_slice().as_ptr() as usize % CACHE_LINE, 0);
+            buffer.as_mut_slice().fill(1.5);
+            assert_eq!(buffer.as_slice().len(), len);
+        }
+    }
+}

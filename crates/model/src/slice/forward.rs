@@ -1,0 +1,403 @@
+//! One batch through a slice.
+
+use std::sync::PoisonError;
+
+use skein_base::Scores;
+use skein_weights::profile::{Mlp, Positions};
+
+use super::{ForwardError, Head, Input, Layer, Output, ScoreRows, Segment, SliceModel, load};
+use crate::kernels::attention::{self, Shape, Span};
+use crate::kernels::linear::{Epilogue, Rows, linear};
+use crate::kernels::{pointwise, score};
+use crate::kv::KvPages;
+use crate::memory::SharedMut;
+use crate::rope;
+
+/// Rows of logits held at a time: a whole vocabulary each.
+const LOGIT_ROWS: usize = 16;
+
+/// Buffers that keep their capacity between calls.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    hidden: Vec<f32>,
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    queries: Vec<f32>,
+    attended: Vec<f32>,
+    wide: Vec<f32>,
+    activated: Vec<f32>,
+    logits: Vec<f32>,
+    /// `head_dim / 2` cosines and sines for every row.
+    angles: Vec<(f32, f32)>,
+}
+
+/// Gives `buffer` the length `len`; old values stay, callers overwrite all.
+fn resize<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    buffer.resize(len, T::default());
+    buffer
+}
+
+impl SliceModel {
+    /// Runs one batch: appends the new positions to every sequence's KV and returns residual rows
+    /// `[rows, hidden]` or scores. The bits of a row depend on its own session alone: not on the
+    /// batch, its order, the chunking of the prompt or the number of threads.
+    pub fn forward(
+        &self,
+        kv: &mut KvPages,
+        segments: &mut [Segment<'_>],
+        input: Input<'_>,
+    ) -> Result<Output, ForwardError> {
+        let rows = segments.iter().map(|s| s.rows).sum();
+        self.check(kv, segments, input, rows)?;
+        let spans = spans(kv, segments);
+        let mut guard = self
+            .workspace
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let work = &mut *guard;
+        self.enter(work, segments, input, rows);
+        self.angles(work, &spans, rows);
+        for (index, layer) in self.layers.iter().enumerate() {
+            self.attend(work, layer, self.shape(kv, index, layer), &spans);
+            self.feed_forward(work, layer);
+        }
+        let output = match &self.head {
+            Some(head) => Output::Scores(self.scores(work, head, segments)?),
+            None => Output::Hidden(work.hidden.clone()),
+        };
+        if let Output::Hidden(values) = &output {
+            let width = self.profile.hidden as usize;
+            if let Some(row) = first_not_finite(values, width) {
+                return Err(ForwardError::Overflow { row });
+            }
+        }
+        for segment in segments {
+            kv.advance(segment.sequence, segment.rows);
+        }
+        Ok(output)
+    }
+
+    fn check(
+        &self,
+        kv: &KvPages,
+        segments: &[Segment<'_>],
+        input: Input<'_>,
+        rows: usize,
+    ) -> Result<(), ForwardError> {
+        let vocabulary = self.profile.vocabulary;
+        let out_of_range = |id: &&u32| **id >= vocabulary;
+        for segment in segments {
+            let len = segment.sequence.len() + segment.rows;
+            if len > self.profile.context as usize {
+                let context = self.profile.context;
+                return Err(ForwardError::ContextExceeded {
+                    position: len - 1,
+                    context,
+                });
+            }
+            if !kv.is_reserved(segment.sequence, len) {
+                let reserved = segment.sequence.reserved();
+                return Err(ForwardError::NotReserved { len, reserved });
+            }
+            if let Some(id) = segment.asked.iter().find(out_of_range) {
+                return Err(ForwardError::TokenOutOfRange {
+                    id: *id,
+                    vocabulary,
+                });
+            }
+        }
+        let width = self.profile.hidden as usize;
+        let (found, expected) = match input {
+            Input::Ids(ids) if self.embedding.is_some() => (ids.len(), rows),
+            Input::Hidden(values) if self.embedding.is_none() => (values.len(), rows * width),
+            Input::Ids(ids) => (ids.len(), rows * width),
+            Input::Hidden(values) => (values.len(), rows),
+        };
+        let right_kind = matches!(input, Input::Ids(_)) == self.embedding.is_some();
+        if found != expected || !right_kind {
+            return Err(ForwardError::InputShape { found, expected });
+        }
+        match input {
+            Input::Ids(ids) => match ids.iter().find(out_of_range) {
+                Some(id) => Err(ForwardError::TokenOutOfRange {
+                    id: *id,
+                    vocabulary,
+                }),
+                None => Ok(()),
+            },
+            Input::Hidden(values) => match first_not_finite(values, width) {
+                Some(row) => Err(ForwardError::NotFinite { row }),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Fills the residual rows.
+    fn enter(&self, work: &mut Workspace, segments: &[Segment<'_>], input: Input<'_>, rows: usize) {
+        let hidden = resize(&mut work.hidden, rows * self.profile.hidden as usize);
+        match input {
+            Input::Hidden(values) => hidden.copy_from_slice(values),
+            Input::Ids(ids) => {
+                let positions = segments
+                    .iter()
+                    .flat_map(|s| s.sequence.len()..s.sequence.len() + s.rows);
+                let tokens: Vec<_> = ids.iter().copied().zip(positions).collect();
+                load::embed(self, &self.pool, &tokens, hidden);
+            }
+        }
+    }
+
+    /// Fills the rotary angles of every row, once for all layers.
+    fn angles(&self, work: &mut Workspace, spans: &[Span], rows: usize) {
+        let half = self.frequencies.len();
+        let shared = SharedMut::new(resize(&mut work.angles, rows * half));
+        if half == 0 {
+            return;
+        }
+        let positions: Vec<usize> = spans
+            .iter()
+            .flat_map(|s| s.position..s.position + s.rows)
+            .collect();
+        self.pool.split(rows, &|range| {
+            for row in range {
+                // SAFETY: each row belongs to one thread.
+                let out = unsafe { shared.range(row * half, half) };
+                rope::angles(&self.frequencies, positions[row], out);
+            }
+        });
+    }
+
+    fn shape(&self, kv: &KvPages, index: usize, layer: &Layer) -> Shape {
+        let layout = kv.layout();
+        Shape {
+            layout,
+            layer: index,
+            heads: self.profile.heads as usize,
+            window: layer.window,
+            scale: (1.0 / f64::from(self.profile.head_dim).sqrt()) as f32,
+        }
+    }
+
+    fn attend(&self, work: &mut Workspace, layer: &Layer, shape: Shape, spans: &[Span]) {
+        let width = self.profile.hidden as usize;
+        let rows = work.hidden.len() / width;
+        let normed = resize(&mut work.normed, rows * width);
+        pointwise::norm(&self.pool, self.set, &layer.attn_norm, &work.hidden, normed);
+        let outputs = layer.qkv.weight.outputs();
+        let qkv = resize(&mut work.qkv, rows * outputs);
+        let store = Epilogue {
+            bias: layer.qkv.bias.as_deref(),
+            accumulate: false,
+        };
+        linear(
+            &self.pool,
+            self.set,
+            Rows::new(normed, width),
+            &layer.qkv.weight,
+            store,
+            qkv,
+        );
+        let query_width = self.profile.query_width() as usize;
+        resize(&mut work.queries, rows * query_width);
+        self.rotate_and_write(work, layer, &shape, spans);
+        let attended = resize(&mut work.attended, rows * query_width);
+        attention::attention(&self.pool, self.set, shape, spans, &work.queries, attended);
+        let add = Epilogue {
+            bias: layer.attn_o.bias.as_deref(),
+            accumulate: true,
+        };
+        let x = Rows::new(attended, query_width);
+        linear(
+            &self.pool,
+            self.set,
+            x,
+            &layer.attn_o.weight,
+            add,
+            &mut work.hidden,
+        );
+    }
+
+    /// Norms and rotates q and k of every row, and writes k and v into the pages.
+    fn rotate_and_write(&self, work: &mut Workspace, layer: &Layer, shape: &Shape, spans: &[Span]) {
+        let outputs = layer.qkv.weight.outputs();
+        let query_width = self.profile.query_width() as usize;
+        let half = self.frequencies.len();
+        let qkv = SharedMut::new(&mut work.qkv);
+        let queries = SharedMut::new(&mut work.queries);
+        let angles = &work.angles;
+        let places: Vec<(&Span, usize)> = spans
+            .iter()
+            .flat_map(|s| (s.position..s.position + s.rows).map(move |p| (s, p)))
+            .collect();
+        self.pool.split(places.len(), &|range| {
+            for row in range {
+                let (span, position) = places[row];
+                let angles = &angles[row * half..][..half];
+                // SAFETY: each row, and so its position in the pages, belongs to one thread;
+                // `check` found every page to be the sequence's own.
+                unsafe {
+                    let row_qkv = qkv.range(row * outputs, outputs);
+                    self.rotate_row(layer, angles, row_qkv);
+                    let (q, kv) = row_qkv.split_at(query_width);
+                    queries
+                        .range(row * query_width, query_width)
+                        .copy_from_slice(q);
+                    let (k, v) = kv.split_at(kv.len() / 2);
+                    let dim = shape.layout.head_dim;
+                    for (head, (k, v)) in k.chunks(dim).zip(v.chunks(dim)).enumerate() {
+                        attention::write_kv(shape, span, head, position, k, v);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Norms and rotates the q and k heads of one row `[q | k | v]`.
+    fn rotate_row(&self, layer: &Layer, angles: &[(f32, f32)], row: &mut [f32]) {
+        let dim = self.profile.head_dim as usize;
+        let heads = self.profile.heads as usize;
+        let turned = heads + self.profile.kv_heads as usize;
+        let rope = matches!(self.profile.positions, Positions::Rope { .. });
+        for (index, head) in row.chunks_mut(dim).take(turned).enumerate() {
+            let norm = if index < heads {
+                &layer.q_norm
+            } else {
+                &layer.k_norm
+            };
+            if let Some(norm) = norm {
+                // SAFETY: `self.set` was detected; a head has the width of its norm.
+                unsafe { pointwise::norm_row(self.set, norm, head) };
+            }
+            if rope {
+                rope::rotate(head, angles);
+            }
+        }
+    }
+
+    fn feed_forward(&self, work: &mut Workspace, layer: &Layer) {
+        let width = self.profile.hidden as usize;
+        let rows = work.hidden.len() / width;
+        let normed = resize(&mut work.normed, rows * width);
+        pointwise::norm(&self.pool, self.set, &layer.mlp_norm, &work.hidden, normed);
+        let wide = resize(&mut work.wide, rows * layer.up.weight.outputs());
+        let store = Epilogue {
+            bias: layer.up.bias.as_deref(),
+            accumulate: false,
+        };
+        linear(
+            &self.pool,
+            self.set,
+            Rows::new(normed, width),
+            &layer.up.weight,
+            store,
+            wide,
+        );
+        let inner = layer.down.weight.inputs();
+        let activated = match self.profile.mlp {
+            Mlp::GatedSilu => {
+                let activated = resize(&mut work.activated, rows * inner);
+                pointwise::gated_silu(&self.pool, self.set, wide, inner, activated);
+                activated
+            }
+            Mlp::GeluTanh => {
+                pointwise::gelu_tanh(&self.pool, self.set, wide, inner);
+                wide
+            }
+        };
+        let add = Epilogue {
+            bias: layer.down.bias.as_deref(),
+            accumulate: true,
+        };
+        let x = Rows::new(activated, inner);
+        linear(
+            &self.pool,
+            self.set,
+            x,
+            &layer.down.weight,
+            add,
+            &mut work.hidden,
+        );
+    }
+
+    fn scores(
+        &self,
+        work: &mut Workspace,
+        head: &Head,
+        segments: &[Segment<'_>],
+    ) -> Result<Vec<Scores>, ForwardError> {
+        let width = self.profile.hidden as usize;
+        let wanted = wanted_rows(segments);
+        let vocabulary = head.weight.outputs();
+        let mut list = Vec::with_capacity(wanted.len());
+        for block in wanted.chunks(LOGIT_ROWS) {
+            let mut rows = Vec::with_capacity(block.len() * width);
+            for (row, _) in block {
+                rows.extend_from_slice(&work.hidden[row * width..][..width]);
+            }
+            let normed = resize(&mut work.normed, rows.len());
+            pointwise::norm(&self.pool, self.set, &head.norm, &rows, normed);
+            let logits = resize(&mut work.logits, block.len() * vocabulary);
+            let store = Epilogue {
+                bias: None,
+                accumulate: false,
+            };
+            linear(
+                &self.pool,
+                self.set,
+                Rows::new(normed, width),
+                &head.weight,
+                store,
+                logits,
+            );
+            for ((row, segment), logits) in block.iter().zip(logits.chunks(vocabulary)) {
+                let asked = segments[*segment].asked;
+                let scores = score::scores(&self.pool, self.set, logits, asked);
+                if !scores.log_sum_exp.is_finite() {
+                    return Err(ForwardError::Overflow { row: *row });
+                }
+                list.push(scores);
+            }
+        }
+        Ok(list)
+    }
+}
+
+/// Rows of the batch whose scores are wanted, with the index of their segment.
+fn wanted_rows(segments: &[Segment<'_>]) -> Vec<(usize, usize)> {
+    let mut wanted = Vec::new();
+    let mut start = 0;
+    for (index, segment) in segments.iter().enumerate() {
+        let end = start + segment.rows;
+        let first = match segment.scores {
+            ScoreRows::None => end,
+            ScoreRows::Last => end.saturating_sub(1).max(start),
+            ScoreRows::All => start,
+        };
+        wanted.extend((first..end).map(|row| (row, index)));
+        start = end;
+    }
+    wanted
+}
+
+fn spans(kv: &mut KvPages, segments: &[Segment<'_>]) -> Vec<Span> {
+    let mut row = 0;
+    let mut spans = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let pages = kv.page_pointers(segment.sequence);
+        spans.push(Span {
+            row,
+            rows: segment.rows,
+            position: segment.sequence.len(),
+            pages,
+        });
+        row += segment.rows;
+    }
+    spans
+}
+
+fn first_not_finite(values: &[f32], width: usize) -> Option<usize> {
+    values
+        .iter()
+        .position(|v| !v.is_finite())
+        .map(|index| index / width)
+}

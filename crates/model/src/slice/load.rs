@@ -1,0 +1,375 @@
+//! From canonical tensors to packed weights.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use skein_weights::profile::{Mlp, NormKind, Positions};
+use skein_weights::source::{CanonicalTensor, ReadError};
+use skein_weights::{Dtype, Part, Profile, Slice, WeightSource};
+
+use super::forward::Workspace;
+use super::{Embedding, Head, Layer, LoadError, Projection, SliceModel};
+use crate::kernels::linear::{Matrix, widen};
+use crate::kernels::pointwise::Norm;
+use crate::lanes::{InstructionSet, LANES};
+use crate::memory::{Buffer, SharedMut};
+use crate::pool::Pool;
+use crate::rope;
+
+/// Outputs that a thread reads and packs at a time; a multiple of the lanes.
+const BLOCK_OUTPUTS: usize = 4 * LANES;
+
+/// A row-major table.
+#[derive(Debug)]
+pub(super) enum Table {
+    F32(Buffer<f32>),
+    Bf16(Buffer<u16>),
+}
+
+impl Table {
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::F32(data) => data.as_slice().len() as u64 * 4,
+            Self::Bf16(data) => data.as_slice().len() as u64 * 2,
+        }
+    }
+
+    /// Copies a row, widened.
+    pub(super) fn row(&self, row: usize, to: &mut [f32]) {
+        let start = row * to.len();
+        match self {
+            Self::F32(data) => to.copy_from_slice(&data.as_slice()[start..start + to.len()]),
+            Self::Bf16(data) => {
+                let from = &data.as_slice()[start..start + to.len()];
+                to.iter_mut()
+                    .zip(from)
+                    .for_each(|(to, bits)| *to = widen(*bits));
+            }
+        }
+    }
+}
+
+pub(super) fn load(
+    source: &dyn WeightSource,
+    slice: Slice,
+    format: Option<Dtype>,
+    pool: Arc<Pool>,
+) -> Result<SliceModel, LoadError> {
+    let profile = source.profile().clone();
+    let loader = Loader {
+        source,
+        profile: &profile,
+        format,
+        pool: &pool,
+    };
+    let layers = slice
+        .layers
+        .clone()
+        .map(|index| loader.layer(index))
+        .collect::<Result<_, _>>()?;
+    let head = if slice.has_head() {
+        Some(loader.head()?)
+    } else {
+        None
+    };
+    let has_packed_table = profile.tied && slice.has_head();
+    let embedding = if slice.has_embedding() {
+        Some(loader.embedding(!has_packed_table)?)
+    } else {
+        None
+    };
+    let frequencies = match &profile.positions {
+        Positions::Rope { theta, scaling } => {
+            rope::frequencies(profile.head_dim as usize, *theta, scaling)
+        }
+        Positions::Learned { .. } => Vec::new(),
+    };
+    Ok(SliceModel {
+        slice,
+        format,
+        set: InstructionSet::detect(),
+        embedding,
+        layers,
+        head,
+        frequencies,
+        workspace: Mutex::new(Workspace::default()),
+        pool,
+        profile,
+    })
+}
+
+struct Loader<'a> {
+    source: &'a dyn WeightSource,
+    profile: &'a Profile,
+    format: Option<Dtype>,
+    pool: &'a Pool,
+}
+
+/// A tensor with the names that errors need.
+struct Named<'a> {
+    part: Part,
+    name: &'static str,
+    tensor: Box<dyn CanonicalTensor + 'a>,
+}
+
+impl Named<'_> {
+    fn rows(&self) -> usize {
+        self.tensor.shape()[0] as usize
+    }
+
+    fn not_finite(&self) -> LoadError {
+        LoadError::NotFinite {
+            part: self.part,
+            name: self.name.to_owned(),
+        }
+    }
+}
+
+impl<'a> Loader<'a> {
+    fn tensor(&self, part: Part, name: &'static str) -> Result<Named<'a>, LoadError> {
+        Ok(Named {
+            part,
+            name,
+            tensor: self.source.tensor(part, name)?,
+        })
+    }
+
+    /// Reads a tensor whole, as `f32`.
+    fn values(&self, part: Part, name: &'static str) -> Result<Vec<f32>, LoadError> {
+        let named = self.tensor(part, name)?;
+        let shape = named.tensor.shape();
+        let rows = if shape.len() == 1 { 1 } else { shape[0] };
+        let mut values = vec![0.0; shape.iter().product::<u64>() as usize];
+        named.tensor.read_f32(0..rows, &mut values)?;
+        if values.iter().all(|v| v.is_finite()) {
+            Ok(values)
+        } else {
+            Err(named.not_finite())
+        }
+    }
+
+    fn norm(
+        &self,
+        part: Part,
+        [weight, bias]: [&'static str; 2],
+        kind: NormKind,
+    ) -> Result<Norm, LoadError> {
+        let weight = self.values(part, weight)?;
+        let bias = match kind {
+            NormKind::Rms => Vec::new(),
+            NormKind::Layer => self.values(part, bias)?,
+        };
+        Ok(Norm {
+            kind,
+            epsilon: self.profile.norm_epsilon,
+            weight,
+            bias,
+        })
+    }
+
+    fn head_norm(&self, part: Part, name: &'static str) -> Result<Option<Norm>, LoadError> {
+        if !self.profile.qk_norm {
+            return Ok(None);
+        }
+        self.norm(part, [name, ""], NormKind::Rms).map(Some)
+    }
+
+    fn layer(&self, index: u32) -> Result<Layer, LoadError> {
+        let part = Part::Layer(index);
+        let kind = self.profile.norm;
+        let biases = self.profile.biases;
+        let up: &[[&'static str; 2]] = match self.profile.mlp {
+            Mlp::GatedSilu => &[
+                ["mlp_gate.weight", "mlp_gate.bias"],
+                ["mlp_up.weight", "mlp_up.bias"],
+            ],
+            Mlp::GeluTanh => &[["mlp_up.weight", "mlp_up.bias"]],
+        };
+        let qkv = [
+            ["attn_q.weight", "attn_q.bias"],
+            ["attn_k.weight", "attn_k.bias"],
+            ["attn_v.weight", "attn_v.bias"],
+        ];
+        let attn_o = [["attn_o.weight", "attn_o.bias"]];
+        let down = [["mlp_down.weight", "mlp_down.bias"]];
+        Ok(Layer {
+            attn_norm: self.norm(part, ["attn_norm.weight", "attn_norm.bias"], kind)?,
+            qkv: self.projection(part, &qkv, biases.qkv)?,
+            q_norm: self.head_norm(part, "q_norm.weight")?,
+            k_norm: self.head_norm(part, "k_norm.weight")?,
+            attn_o: self.projection(part, &attn_o, biases.attention_output)?,
+            mlp_norm: self.norm(part, ["mlp_norm.weight", "mlp_norm.bias"], kind)?,
+            up: self.projection(part, up, biases.mlp)?,
+            down: self.projection(part, &down, biases.mlp)?,
+            window: self.profile.window(index).map(|w| w as usize),
+        })
+    }
+
+    fn head(&self) -> Result<Head, LoadError> {
+        let norm = self.norm(Part::Head, ["norm.weight", "norm.bias"], self.profile.norm)?;
+        let weight = if self.profile.tied {
+            self.tensor(Part::Embedding, "tokens.weight")?
+        } else {
+            self.tensor(Part::Head, "head.weight")?
+        };
+        Ok(Head {
+            norm,
+            weight: self.matrix(&[weight])?,
+        })
+    }
+
+    fn embedding(&self, table: bool) -> Result<Embedding, LoadError> {
+        let positions = match self.profile.positions {
+            Positions::Learned { .. } => self.values(Part::Embedding, "positions.weight")?,
+            Positions::Rope { .. } => Vec::new(),
+        };
+        let table = if table { Some(self.table()?) } else { None };
+        Ok(Embedding { table, positions })
+    }
+
+    fn table(&self) -> Result<Table, LoadError> {
+        let named = self.tensor(Part::Embedding, "tokens.weight")?;
+        let (rows, width) = (named.rows(), self.profile.hidden as usize);
+        match self.format.unwrap_or(named.tensor.dtype()) {
+            Dtype::F32 => {
+                let mut data = Buffer::zeroed(rows * width);
+                named.tensor.read_f32(0..rows as u64, data.as_mut_slice())?;
+                let finite = data.as_slice().iter().all(|v| v.is_finite());
+                if finite {
+                    Ok(Table::F32(data))
+                } else {
+                    Err(named.not_finite())
+                }
+            }
+            Dtype::Bf16 => {
+                let mut data = Buffer::zeroed(rows * width);
+                named
+                    .tensor
+                    .read_bf16(0..rows as u64, data.as_mut_slice())?;
+                let finite = data.as_slice().iter().all(|v| widen(*v).is_finite());
+                if finite {
+                    Ok(Table::Bf16(data))
+                } else {
+                    Err(named.not_finite())
+                }
+            }
+        }
+    }
+
+    /// Matrices with equal inputs as one, their outputs one after another.
+    fn projection(
+        &self,
+        part: Part,
+        names: &[[&'static str; 2]],
+        has_bias: bool,
+    ) -> Result<Projection, LoadError> {
+        let sources: Vec<_> = names
+            .iter()
+            .map(|[weight, _]| self.tensor(part, weight))
+            .collect::<Result<_, _>>()?;
+        let weight = self.matrix(&sources)?;
+        if !has_bias {
+            return Ok(Projection { weight, bias: None });
+        }
+        let mut bias = Vec::with_capacity(weight.outputs());
+        for [_, name] in names {
+            bias.extend(self.values(part, name)?);
+        }
+        Ok(Projection {
+            weight,
+            bias: Some(bias),
+        })
+    }
+
+    fn matrix(&self, sources: &[Named<'_>]) -> Result<Matrix, LoadError> {
+        let inputs = sources[0].tensor.shape()[1] as usize;
+        let outputs = sources.iter().map(Named::rows).sum();
+        let exact = sources.iter().all(|s| s.tensor.dtype() == Dtype::Bf16);
+        let stored = if exact { Dtype::Bf16 } else { Dtype::F32 };
+        let mut matrix = Matrix::zeroed(outputs, inputs, self.format.unwrap_or(stored));
+        let dtype = matrix.dtype();
+        let packer = matrix.packer();
+        let failure = Mutex::new(None);
+        self.pool.each(outputs.div_ceil(BLOCK_OUTPUTS), &|block| {
+            let first = block * BLOCK_OUTPUTS;
+            let last = outputs.min(first + BLOCK_OUTPUTS);
+            let result = match dtype {
+                Dtype::F32 => {
+                    read_block(sources, [first, last], inputs, f32::is_finite, |t, r, o| {
+                        t.read_f32(r, o)
+                    })
+                    // SAFETY: the matrix is f32 and borrowed by `packer`; each block is one thread's.
+                    .map(|rows| unsafe { packer.pack_f32(first, &rows) })
+                }
+                Dtype::Bf16 => {
+                    let finite = |bits: u16| widen(bits).is_finite();
+                    read_block(sources, [first, last], inputs, finite, |t, r, o| {
+                        t.read_bf16(r, o)
+                    })
+                    // SAFETY: the matrix is bf16; as above.
+                    .map(|rows| unsafe { packer.pack_bf16(first, &rows) })
+                }
+            };
+            if let Err(error) = result {
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(matrix),
+        }
+    }
+}
+
+/// Rows `first..last` of the stacked `sources`, in one buffer.
+fn read_block<T: Copy + Default>(
+    sources: &[Named<'_>],
+    [first, last]: [usize; 2],
+    inputs: usize,
+    is_finite: impl Fn(T) -> bool,
+    read: impl Fn(&dyn CanonicalTensor, std::ops::Range<u64>, &mut [T]) -> Result<(), ReadError>,
+) -> Result<Vec<T>, LoadError> {
+    let mut rows = vec![T::default(); (last - first) * inputs];
+    let mut base = 0;
+    for source in sources {
+        let (start, end) = (first.max(base), last.min(base + source.rows()));
+        if start < end {
+            let out = &mut rows[(start - first) * inputs..(end - first) * inputs];
+            read(
+                &*source.tensor,
+                (start - base) as u64..(end - base) as u64,
+                out,
+            )?;
+            if !out.iter().all(|value| is_finite(*value)) {
+                return Err(source.not_finite());
+            }
+        }
+        base += source.rows();
+    }
+    Ok(rows)
+}
+
+/// Learned positions and the token table into `out`, one row a token.
+pub(super) fn embed(model: &SliceModel, pool: &Pool, tokens: &[(u32, usize)], out: &mut [f32]) {
+    let width = model.profile.hidden as usize;
+    let embedding = model
+        .embedding
+        .as_ref()
+        .expect("the caller checked the slice");
+    let shared = SharedMut::new(out);
+    pool.split(tokens.len(), &|range| {
+        for index in range {
+            let (id, position) = tokens[index];
+            // SAFETY: each row belongs to one thread.
+            let row = unsafe { shared.range(index * width, width) };
+            match (&embedding.table, &model.head) {
+                (Some(table), _) => table.row(id as usize, row),
+                (None, Some(head)) => head.weight.unpack_row(id as usize, row),
+                (None, None) => unreachable!("a slice has a table or a tied head"),
+            }
+            if !embedding.positions.is_empty() {
+                let learned = &embedding.positions[position * width..][..width];
+                row.iter_mut().zip(learned).for_each(|(x, p)| *x += *p);
+            }
+        }
+    });
+}

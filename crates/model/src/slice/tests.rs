@@ -1,0 +1,320 @@
+use super::*;
+use crate::kv::KvPages;
+use crate::testing::{FAMILIES, Random, RandomModel, digest, profile, same_bits};
+use skein_weights::profile::Family;
+
+/// A model cut into slices, each with its own KV.
+struct Cut {
+    slices: Vec<(SliceModel, KvPages)>,
+}
+
+/// How to run: what must not matter.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    slices: u32,
+    threads: usize,
+    chunk: usize,
+    set: InstructionSet,
+}
+
+impl Cut {
+    fn new(source: &RandomModel, way: Way) -> Self {
+        let pool = Arc::new(Pool::new(way.threads));
+        let cut = Slice::even(source.profile.layers, way.slices).expect("slices fit the layers");
+        let load = |slice: Slice| {
+            let kv = KvPages::new(&source.profile, &slice, 64 << 20);
+            let model = SliceModel::load(source, slice, None, Arc::clone(&pool)).expect("loads");
+            (model.with_instruction_set(way.set), kv)
+        };
+        Self {
+            slices: cut.into_iter().map(load).collect(),
+        }
+    }
+
+    /// One batch of `(sequences, ids)` through all slices; scores of every row, all ids asked.
+    fn step(&mut self, sequences: &mut [Vec<Sequence>], ids: &[Vec<u32>]) -> Vec<Scores> {
+        let vocabulary = self.slices[0].0.profile().vocabulary;
+        let asked: Vec<u32> = (0..vocabulary).collect();
+        let all: Vec<u32> = ids.iter().flatten().copied().collect();
+        let mut hidden = Vec::new();
+        for (index, (model, kv)) in self.slices.iter_mut().enumerate() {
+            let mut segments = Vec::new();
+            for (sequences, ids) in sequences.iter_mut().zip(ids) {
+                let sequence = &mut sequences[index];
+                kv.reserve(sequence, sequence.len() + ids.len())
+                    .expect("room");
+                let scores = ScoreRows::All;
+                segments.push(Segment {
+                    sequence,
+                    rows: ids.len(),
+                    scores,
+                    asked: &asked,
+                });
+            }
+            let input = if index == 0 {
+                Input::Ids(&all)
+            } else {
+                Input::Hidden(&hidden)
+            };
+            match model
+                .forward(kv, &mut segments, input)
+                .expect("a good batch")
+            {
+                Output::Scores(scores) => return scores,
+                Output::Hidden(values) => hidden = values,
+            }
+        }
+        unreachable!("the last slice gives scores")
+    }
+
+    fn sequences(&mut self, count: usize) -> Vec<Vec<Sequence>> {
+        (0..count)
+            .map(|_| {
+                self.slices
+                    .iter_mut()
+                    .map(|(_, kv)| kv.sequence())
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Logits of every position of `ids`, fed in chunks.
+    fn logits(&mut self, ids: &[u32], chunk: usize) -> Vec<f32> {
+        let mut sequences = self.sequences(1);
+        let mut logits = Vec::new();
+        for part in ids.chunks(chunk) {
+            for scores in self.step(&mut sequences, &[part.to_vec()]) {
+                logits.extend(scores.asked.iter().map(|(_, logit)| *logit));
+                logits.push(scores.log_sum_exp);
+            }
+        }
+        for (sequence, (_, kv)) in sequences.remove(0).into_iter().zip(&mut self.slices) {
+            kv.release(sequence);
+        }
+        logits
+    }
+}
+
+fn tokens(seed: u64, count: usize) -> Vec<u32> {
+    let mut random = Random::new(seed);
+    (0..count).map(|_| random.below(307) as u32).collect()
+}
+
+fn reference(source: &RandomModel, ids: &[u32]) -> Vec<f32> {
+    let set = InstructionSet::detect();
+    let way = Way {
+        slices: 1,
+        threads: 1,
+        chunk: ids.len(),
+        set,
+    };
+    Cut::new(source, way).logits(ids, ids.len())
+}
+
+/// The same bits for any cut, chunking, thread count and instruction set.
+#[test]
+fn invariance_of_a_whole_model() {
+    for family in FAMILIES {
+        for dtype in [Dtype::F32, Dtype::Bf16] {
+            let source = RandomModel {
+                profile: profile(family),
+                dtype,
+            };
+            let ids = tokens(3, 75);
+            let expected = reference(&source, &ids);
+            let mut ways = Vec::new();
+            for (slices, threads, chunk) in [
+                (1, 2, 75),
+                (1, 1, 1),
+                (2, 1, 7),
+                (3, 2, 32),
+                (4, 1, 33),
+                (4, 2, 75),
+            ] {
+                ways.push(Way {
+                    slices,
+                    threads,
+                    chunk,
+                    set: InstructionSet::detect(),
+                });
+            }
+            for set in InstructionSet::available() {
+                ways.push(Way {
+                    slices: 1,
+                    threads: 1,
+                    chunk: 40,
+                    set,
+                });
+            }
+            for way in ways {
+                let found = Cut::new(&source, way).logits(&ids, way.chunk);
+                same_bits(&found, &expected, &format!("{family:?} {dtype} {way:?}"));
+            }
+        }
+    }
+}
+
+/// A row does not feel its neighbours in a batch, whoever they are.
+#[test]
+fn invariance_of_a_row_in_any_batch() {
+    for family in FAMILIES {
+        let source = RandomModel {
+            profile: profile(family),
+            dtype: Dtype::F32,
+        };
+        let prompts: Vec<Vec<u32>> = (0..6).map(|i| tokens(i, 5 + 13 * i as usize)).collect();
+        let alone: Vec<Vec<f32>> = prompts.iter().map(|p| reference(&source, p)).collect();
+        let way = Way {
+            slices: 2,
+            threads: 2,
+            chunk: 0,
+            set: InstructionSet::detect(),
+        };
+        let mut cut = Cut::new(&source, way);
+        let mut sequences = cut.sequences(prompts.len());
+        let mut found: Vec<Vec<f32>> = vec![Vec::new(); prompts.len()];
+        let mut random = Random::new(99);
+        let mut fed = vec![0; prompts.len()];
+        while fed.iter().zip(&prompts).any(|(fed, p)| *fed < p.len()) {
+            let ids: Vec<Vec<u32>> = prompts
+                .iter()
+                .zip(&fed)
+                .map(|(p, fed)| p[*fed..p.len().min(fed + random.below(9))].to_vec())
+                .collect();
+            let mut scores = cut.step(&mut sequences, &ids).into_iter();
+            for (index, ids) in ids.iter().enumerate() {
+                for scores in scores.by_ref().take(ids.len()) {
+                    found[index].extend(scores.asked.iter().map(|(_, logit)| *logit));
+                    found[index].push(scores.log_sum_exp);
+                }
+                fed[index] += ids.len();
+            }
+        }
+        for (found, alone) in found.iter().zip(&alone) {
+            same_bits(found, alone, &format!("{family:?}"));
+        }
+    }
+}
+
+/// What two sessions share, and what one of them did before, leaves no trace.
+#[test]
+fn invariance_over_forks_and_reuse_of_pages() {
+    let source = RandomModel {
+        profile: profile(Family::Qwen2),
+        dtype: Dtype::F32,
+    };
+    let way = Way {
+        slices: 1,
+        threads: 1,
+        chunk: 0,
+        set: InstructionSet::detect(),
+    };
+    let mut cut = Cut::new(&source, way);
+    let base = tokens(1, 50);
+    let mut sequences = cut.sequences(1);
+    cut.step(&mut sequences, &[base.clone()]);
+    for len in [0, 1, 31, 32, 33, 49] {
+        let mut other = base[..len].to_vec();
+        other.extend(tokens(len as u64 + 70, 20));
+        let fork = cut.slices[0].1.fork(&sequences[0][0], len);
+        let mut fork = vec![vec![fork]];
+        let scores = cut.step(&mut fork, &[other[len..].to_vec()]);
+        let expected = reference(&source, &other);
+        let width = 308;
+        let found: Vec<f32> = scores
+            .iter()
+            .flat_map(|s| s.asked.iter().map(|a| a.1).chain([s.log_sum_exp]))
+            .collect();
+        same_bits(&found, &expected[len * width..], &format!("fork at {len}"));
+        cut.slices[0].1.release(fork.remove(0).remove(0));
+    }
+}
+
+/// The numerics of every release: if a digest changes, answers change, and
+/// [`KERNEL_REVISION`] must change with it.
+#[test]
+fn golden_digests_of_every_family() {
+    let golden = [
+        "30e2d0d392809813",
+        "30adc609db8557ea",
+        "2b0a536f25c6f283",
+        "6a8765f71d4d9667",
+        "cdda5dd7c33394a0",
+    ];
+    let found = FAMILIES.map(|family| {
+        let source = RandomModel {
+            profile: profile(family),
+            dtype: Dtype::Bf16,
+        };
+        digest(&reference(&source, &tokens(5, 70)))
+    });
+    assert_eq!(found, golden, "{FAMILIES:?}");
+}
+
+#[test]
+fn bad_batches_are_refused_by_name_and_change_nothing() {
+    let source = RandomModel {
+        profile: profile(Family::Llama),
+        dtype: Dtype::F32,
+    };
+    let pool = Arc::new(Pool::new(1));
+    let whole = Slice::whole(4);
+    let mut kv = KvPages::new(&source.profile, &whole, 64 << 20);
+    let model = SliceModel::load(&source, whole, None, pool).expect("loads");
+    let mut sequence = kv.sequence();
+    let mut run =
+        |kv: &mut KvPages, reserve: usize, rows: usize, asked: &[u32], input: Input<'_>| {
+            kv.reserve(&mut sequence, reserve).expect("room");
+            let scores = ScoreRows::Last;
+            let segment = Segment {
+                sequence: &mut sequence,
+                rows,
+                scores,
+                asked,
+            };
+            let result = model.forward(kv, &mut [segment], input);
+            assert_eq!(sequence.len(), 0, "nothing changed");
+            result.expect_err("refused")
+        };
+    let shape = |found, expected| ForwardError::InputShape { found, expected };
+    let range = |id| ForwardError::TokenOutOfRange {
+        id,
+        vocabulary: 307,
+    };
+    assert_eq!(run(&mut kv, 4, 2, &[], Input::Ids(&[1])), shape(1, 2));
+    assert_eq!(run(&mut kv, 4, 1, &[], Input::Ids(&[307])), range(307));
+    assert_eq!(
+        run(&mut kv, 4, 1, &[u32::MAX], Input::Ids(&[1])),
+        range(u32::MAX)
+    );
+    let not_reserved = ForwardError::NotReserved {
+        len: 33,
+        reserved: 32,
+    };
+    assert_eq!(run(&mut kv, 4, 33, &[], Input::Ids(&[1; 33])), not_reserved);
+    let exceeded = ForwardError::ContextExceeded {
+        position: 512,
+        context: 512,
+    };
+    assert_eq!(run(&mut kv, 4, 513, &[], Input::Ids(&[1; 513])), exceeded);
+    assert!(matches!(
+        run(&mut kv, 4, 1, &[], Input::Hidden(&[0.0; 40])),
+        ForwardError::InputShape { .. }
+    ));
+    let second = Slice::new(1..4, 4).expect("in range");
+    let mut kv = KvPages::new(&source.profile, &second, 64 << 20);
+    let model = SliceModel::load(&source, second, None, Arc::new(Pool::new(1))).expect("loads");
+    let mut sequence = kv.sequence();
+    kv.reserve(&mut sequence, 2).expect("room");
+    let mut hidden = [0.5; 80];
+    hidden[41] = f32::NAN;
+    let scores = ScoreRows::None;
+    let segment = Segment {
+        sequence: &mut sequence,
+        rows: 2,
+        scores,
+        asked: &[],
+    };
+    let result = model.forward(&mut kv, &mut [segment], Input::Hidden(&hidden));
+    assert_eq!(result, Err(ForwardError::NotFinite { row: 1 }));
+}
