@@ -1,2 +1,13 @@
 //! Time, tasks, randomness, files and channels: the only crate that touches the machine below it.
 #![forbid(unsafe_code)]
+
+pub mod channel;
+pub mod clock;
+pub mod entropy;
+pub mod files;
+pub mod tasks;
+
+pub use clock::{Clock, Instant, ManualClock, SystemClock};
+pub use entropy::{EntropyError, Secret32, entropy};
+pub use files::{AtomicFile, FileRange, FsFolder, LockError, LockFile};
+pub use tasks::{Failure, ShutdownReport, Tasks, ThreadHandle};
