@@ -1,0 +1,120 @@
+//! What the engine tells about itself.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::scheduler::{Load, Plan, Stats};
+
+/// Kind of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// A metric with its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, unit last.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// One sentence.
+    pub meaning: &'static str,
+}
+
+macro_rules! metrics_list {
+    ($($constant:ident = $name:literal, $kind:ident, $meaning:literal;)*) => {
+        $(const $constant: &str = $name;)*
+        /// Every metric of this crate.
+        pub const METRICS: &[Metric] = &[
+            $(Metric { name: $name, kind: Kind::$kind, meaning: $meaning },)*
+        ];
+    };
+}
+
+metrics_list! {
+    PREFILL_ROWS = "skein_prefill_rows_total", Counter,
+        "Rows of prompts computed, replays included.";
+    TOKENS = "skein_generated_tokens_total", Counter,
+        "Tokens generated.";
+    REUSED = "skein_prefix_reused_tokens_total", Counter,
+        "Prompt tokens whose KV was taken from an earlier sequence.";
+    PREEMPTIONS = "skein_preemptions_total", Counter,
+        "Sessions that lost their KV to others and are replayed.";
+    EVICTIONS = "skein_prefix_evictions_total", Counter,
+        "Retained sequences given up for memory.";
+    FAILURES = "skein_session_failures_total", Counter,
+        "Sessions that ended with an error.";
+    REFUSED = "skein_requests_refused_total", Counter,
+        "Requests not accepted: invalid, too long, or busy.";
+    RUNNING = "skein_sessions_running", Gauge,
+        "Sessions that hold KV.";
+    WAITING = "skein_sessions_waiting", Gauge,
+        "Requests that wait for KV, preempted ones included.";
+    RETAINED = "skein_prefix_retained_sequences", Gauge,
+        "Finished sequences kept for reuse.";
+    KV_USED = "skein_kv_pages_used", Gauge,
+        "KV pages in use, by sessions and by retained sequences.";
+    KV_TOTAL = "skein_kv_pages_budget", Gauge,
+        "KV pages in the budget.";
+    BATCH_ROWS = "skein_batch_rows", Histogram,
+        "Rows of a step.";
+    BATCH_SESSIONS = "skein_batch_sessions", Histogram,
+        "Sessions in a step.";
+    STEP_SECONDS = "skein_step_seconds", Histogram,
+        "Time of a step in the model.";
+    FIRST_TOKEN_SECONDS = "skein_first_token_seconds", Histogram,
+        "Time from submission to the first token.";
+}
+
+/// Gives names and meanings to the recorder that is installed.
+pub fn describe() {
+    for Metric {
+        name,
+        kind,
+        meaning,
+    } in METRICS.iter().copied()
+    {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(name, meaning),
+            Kind::Gauge => metrics::describe_gauge!(name, meaning),
+            Kind::Histogram => metrics::describe_histogram!(name, meaning),
+        }
+    }
+}
+
+/// A step was computed.
+pub(crate) fn step(plan: &Plan, took: Duration) {
+    histogram!(BATCH_ROWS).record(plan.rows() as f64);
+    histogram!(BATCH_SESSIONS).record(plan.sessions() as f64);
+    histogram!(STEP_SECONDS).record(took.as_secs_f64());
+}
+
+/// What happened since the last time, and how full the engine is now.
+pub(crate) fn state(stats: &Stats, load: Load, pages_used: usize, pages_total: usize) {
+    counter!(PREFILL_ROWS).increment(stats.prefill_rows);
+    counter!(TOKENS).increment(stats.tokens);
+    counter!(REUSED).increment(stats.reused_tokens);
+    counter!(PREEMPTIONS).increment(stats.preemptions);
+    counter!(EVICTIONS).increment(stats.evictions);
+    counter!(FAILURES).increment(stats.failures);
+    for first in &stats.first_token {
+        histogram!(FIRST_TOKEN_SECONDS).record(first.as_secs_f64());
+    }
+    gauge!(RUNNING).set(load.running as f64);
+    gauge!(WAITING).set(load.waiting as f64);
+    gauge!(RETAINED).set(load.retained as f64);
+    gauge!(KV_USED).set(pages_used as f64);
+    gauge!(KV_TOTAL).set(pages_total as f64);
+}
+
+/// A request was not accepted.
+pub(crate) fn refused() {
+    counter!(REFUSED).increment(1);
+}

@@ -1,0 +1,153 @@
+//! Who gets KV.
+
+use skein_runtime::Instant;
+
+use super::{Scheduler, SessionId};
+use crate::prefix::{Namespace, common_prefix};
+use crate::request::{Event, FinishReason, GenerationError};
+use crate::stage::Stage;
+
+impl<S: Stage> Scheduler<S> {
+    /// Ends sessions whose time is over.
+    pub(super) fn expire(&mut self, now: Instant, stage: &mut S) {
+        let late = |(&id, session): (&SessionId, &super::Session<_>)| {
+            session
+                .deadline
+                .is_some_and(|deadline| deadline <= now)
+                .then_some(id)
+        };
+        let ids: Vec<_> = self.sessions.iter().filter_map(late).collect();
+        for id in ids {
+            self.finish(id, FinishReason::Deadline, stage);
+        }
+        let stalled = |(&id, session): (&SessionId, &super::Session<_>)| {
+            let waited = now.since(session.paused_since?);
+            (waited >= self.config.stall_max).then_some((id, waited.as_secs()))
+        };
+        let stalled: Vec<_> = self.sessions.iter().filter_map(stalled).collect();
+        for (id, seconds) in stalled {
+            self.fail(
+                id,
+                GenerationError::Stalled {
+                    session: id.0,
+                    seconds,
+                },
+                stage,
+            );
+        }
+    }
+
+    /// Gives KV to as many waiting sessions as there are places and pages for.
+    pub(super) fn admit(&mut self, stage: &mut S) {
+        while let Some(id) = self.next_to_admit() {
+            if !self.has_place(stage) || !self.admit_one(id, stage) {
+                return;
+            }
+        }
+    }
+
+    /// Preempted sessions by age, then the oldest of the client served least recently.
+    fn next_to_admit(&self) -> Option<SessionId> {
+        let waiting = || {
+            let ready = self
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.kv.is_none());
+            ready.filter(|(_, session)| session.paused_since.is_none())
+        };
+        let preempted = waiting().find(|(_, session)| session.started);
+        let turn = |client| self.clients.get(client).map(|turns| turns.admitted);
+        let fresh = || waiting().min_by_key(|(id, session)| (turn(&session.client), **id));
+        preempted.or_else(fresh).map(|(&id, _)| id)
+    }
+
+    fn has_place(&mut self, stage: &mut S) -> bool {
+        if self.load().running < self.config.sessions_max {
+            return true;
+        }
+        let paused = self.youngest_paused();
+        paused.inspect(|&id| self.preempt(id, stage)).is_some()
+    }
+
+    fn admit_one(&mut self, id: SessionId, stage: &mut S) -> bool {
+        let Some(session) = self.sessions.get(&id) else {
+            return false;
+        };
+        let (namespace, len) = (session.namespace, session.history.len());
+        let (mut sequence, reused) = self.begin(id, namespace, stage);
+        while !self.has_pages(&sequence, len, stage) {
+            if self.evict(stage) {
+                continue;
+            }
+            let Some(paused) = self.youngest_paused() else {
+                stage.release(sequence);
+                return false;
+            };
+            self.preempt(paused, stage);
+        }
+        if stage.reserve(&mut sequence, len).is_err() {
+            stage.release(sequence);
+            return false;
+        }
+        self.tick += 1;
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return false;
+        };
+        session.kv = Some(sequence);
+        if !session.started {
+            session.started = true;
+            session.reused = reused;
+            self.stats.reused_tokens += reused as u64;
+            let prompt_tokens = session.prompt;
+            self.events.push((
+                id,
+                Event::Started {
+                    prompt_tokens,
+                    reused_tokens: reused,
+                },
+            ));
+            if let Some(turns) = self.clients.get_mut(&session.client) {
+                turns.admitted = self.tick;
+            }
+        }
+        true
+    }
+
+    /// A sequence that begins with the longest prefix there is, but never with all tokens: the
+    /// last one must be computed to be scored.
+    fn begin(&mut self, id: SessionId, of: Namespace, stage: &mut S) -> (S::Sequence, usize) {
+        let Some(session) = self.sessions.get(&id) else {
+            return (stage.sequence(), 0);
+        };
+        let wanted = &session.history[..session.history.len() - 1];
+        let running = self.sessions.values().filter(|other| other.namespace == of);
+        let running = running.filter_map(|other| {
+            let kv = other.kv.as_ref()?;
+            Some((
+                kv,
+                common_prefix(&other.history[..stage.filled(kv)], wanted),
+            ))
+        });
+        let running = running
+            .max_by_key(|&(_, len)| len)
+            .filter(|&(_, len)| len > 0);
+        match (self.retained.longest(of, wanted), running) {
+            (Some((entry, len)), other) if other.is_none_or(|(_, running)| running <= len) => {
+                match self.retained.use_entry(entry) {
+                    Some(kv) => (stage.fork(kv, len), len),
+                    None => (stage.sequence(), 0),
+                }
+            }
+            (_, Some((kv, len))) => (stage.fork(kv, len), len),
+            _ => (stage.sequence(), 0),
+        }
+    }
+
+    /// Whether `len` positions fit, with room for the running sessions to grow. A session that runs
+    /// alone needs no such room.
+    fn has_pages(&self, sequence: &S::Sequence, len: usize, stage: &S) -> bool {
+        let needed = stage.pages_needed(sequence, len);
+        let growth = self.load().running.saturating_mul(self.config.growth_pages);
+        needed.saturating_add(growth) <= stage.free_pages()
+    }
+}

@@ -1,0 +1,325 @@
+//! A stage without a model: its logits are a hash of all tokens that it reads through its pages, so
+//! that any mistake with KV gives other tokens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use skein_base::Scores;
+use skein_base::math::{exp64, ln64};
+use skein_model::{ForwardError, KvFull};
+use skein_text::{Sampler, SamplingParams};
+
+use crate::config::EngineConfig;
+use crate::request::{ClientId, Request};
+use crate::stage::{BatchEntry, Stage, StageError, StageLimits};
+
+/// Ids are below this.
+pub(crate) const VOCABULARY: u32 = 50;
+/// A prompt with this id is refused by the stage, as one with a broken activation would be.
+pub(crate) const POISON: u32 = VOCABULARY - 1;
+/// A prompt with this id makes the stage panic.
+pub(crate) const BOMB: u32 = VOCABULARY - 2;
+/// Ids that prompts of tests take.
+pub(crate) const PLAIN: u32 = VOCABULARY - 2;
+
+const PAGE: usize = 4;
+
+#[derive(Debug, Clone, Default)]
+struct Page {
+    owners: usize,
+    tokens: Vec<u32>,
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeStage {
+    pages: Vec<Page>,
+    context: usize,
+    /// Rows of every batch that ran.
+    pub(crate) batches: Vec<usize>,
+    pub(crate) most_used: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeSequence {
+    pages: Vec<usize>,
+    len: usize,
+}
+
+impl FakeStage {
+    pub(crate) fn new(pages: usize, context: usize) -> Self {
+        let pages = vec![Page::default(); pages];
+        Self {
+            pages,
+            context,
+            batches: Vec::new(),
+            most_used: 0,
+        }
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.pages.iter().filter(|page| page.owners > 0).count()
+    }
+
+    fn take(&mut self) -> usize {
+        let free = self
+            .pages
+            .iter()
+            .position(|page| page.owners == 0)
+            .expect("counted before");
+        self.pages[free] = Page {
+            owners: 1,
+            tokens: Vec::new(),
+        };
+        self.most_used = self.most_used.max(self.used());
+        free
+    }
+
+    fn write(&mut self, sequence: &mut FakeSequence, id: u32) -> Result<(), StageError> {
+        let (at, offset) = (sequence.len / PAGE, sequence.len % PAGE);
+        let reserved = sequence.pages.len() * PAGE;
+        let not_reserved = ForwardError::NotReserved {
+            len: sequence.len + 1,
+            reserved,
+        };
+        let page = *sequence.pages.get(at).ok_or(not_reserved)?;
+        let page = &mut self.pages[page];
+        assert_eq!(page.owners, 1, "wrote to a shared page");
+        page.tokens.truncate(offset);
+        page.tokens.push(id);
+        sequence.len += 1;
+        Ok(())
+    }
+
+    fn read(&self, sequence: &FakeSequence) -> Vec<u32> {
+        let all = sequence.pages.iter().flat_map(|&page| {
+            let tokens = &self.pages[page].tokens;
+            tokens.iter().copied().take(PAGE)
+        });
+        all.take(sequence.len).collect()
+    }
+}
+
+impl Stage for FakeStage {
+    type Sequence = FakeSequence;
+
+    fn limits(&self) -> StageLimits {
+        StageLimits {
+            vocabulary: VOCABULARY,
+            context: self.context,
+            page_positions: PAGE,
+            total_pages: self.pages.len(),
+        }
+    }
+
+    fn free_pages(&self) -> usize {
+        self.pages.len() - self.used()
+    }
+
+    fn sequence(&mut self) -> FakeSequence {
+        FakeSequence {
+            pages: Vec::new(),
+            len: 0,
+        }
+    }
+
+    fn filled(&self, sequence: &FakeSequence) -> usize {
+        sequence.len
+    }
+
+    fn fork(&mut self, of: &FakeSequence, len: usize) -> FakeSequence {
+        assert!(len <= of.len, "fork beyond what is filled");
+        let pages = of.pages[..len.div_ceil(PAGE)].to_vec();
+        for &page in &pages {
+            self.pages[page].owners += 1;
+        }
+        FakeSequence { pages, len }
+    }
+
+    fn pages_needed(&self, sequence: &FakeSequence, len: usize) -> usize {
+        if len <= sequence.len {
+            return 0;
+        }
+        let first = sequence.len / PAGE;
+        let written = sequence.pages.get(first..).unwrap_or_default();
+        let copies = written
+            .iter()
+            .filter(|&&page| self.pages[page].owners > 1)
+            .count();
+        len.div_ceil(PAGE).saturating_sub(sequence.pages.len()) + copies
+    }
+
+    fn reserve(&mut self, sequence: &mut FakeSequence, len: usize) -> Result<(), KvFull> {
+        let (needed, free) = (self.pages_needed(sequence, len), self.free_pages());
+        if needed > free {
+            return Err(KvFull { needed, free });
+        }
+        if len <= sequence.len {
+            return Ok(());
+        }
+        for at in sequence.len / PAGE..sequence.pages.len() {
+            let old = sequence.pages[at];
+            if self.pages[old].owners > 1 {
+                let tokens = self.pages[old].tokens.clone();
+                self.pages[old].owners -= 1;
+                let own = self.take();
+                self.pages[own].tokens = tokens;
+                sequence.pages[at] = own;
+            }
+        }
+        while sequence.pages.len() * PAGE < len {
+            let page = self.take();
+            sequence.pages.push(page);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, sequence: FakeSequence) {
+        for page in sequence.pages {
+            self.pages[page].owners -= 1;
+        }
+    }
+
+    fn forward(
+        &mut self,
+        batch: &mut [BatchEntry<'_, FakeSequence>],
+        ids: &[u32],
+    ) -> Result<Vec<Scores>, StageError> {
+        assert!(!ids.contains(&BOMB), "expected by a test");
+        if let Some(row) = ids.iter().position(|&id| id == POISON) {
+            return Err(ForwardError::NotFinite { row }.into());
+        }
+        let (mut rest, mut scores) = (ids, Vec::new());
+        for entry in batch {
+            let (own, others) = rest.split_at(entry.rows);
+            rest = others;
+            for &id in own {
+                self.write(entry.sequence, id)?;
+            }
+            if entry.scored {
+                scores.push(scores_of(&self.read(entry.sequence), entry.asked));
+            }
+        }
+        assert!(rest.is_empty(), "more ids than rows");
+        self.batches.push(ids.len());
+        Ok(scores)
+    }
+}
+
+/// The logits after `history`.
+fn scores_of(history: &[u32], asked: &[u32]) -> Scores {
+    let state = history
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |state, &id| {
+            (state ^ u64::from(id))
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(17)
+        });
+    let logit = |id: u32| {
+        let mut random = Random(state ^ (u64::from(id) << 40));
+        (random.below(10_000) as f32) / 1000.0
+    };
+    // The last two ids are for prompts of tests only.
+    let mut top: Vec<_> = (0..PLAIN).map(|id| (id, logit(id))).collect();
+    top.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let sum: f64 = top.iter().map(|&(_, logit)| exp64(f64::from(logit))).sum();
+    let asked = asked.iter().map(|&id| (id, logit(id))).collect();
+    Scores {
+        top,
+        log_sum_exp: ln64(sum) as f32,
+        asked,
+    }
+}
+
+/// What a request gets when nobody else is there, computed without scheduler or pages.
+pub(crate) fn alone(request: &Request) -> Vec<(u32, u32)> {
+    let mut sampler = Sampler::new(request.sampling.clone(), &request.prompt);
+    let mut history = request.prompt.clone();
+    let mut tokens = Vec::new();
+    while tokens.len() < request.max_tokens {
+        let sampled = sampler
+            .sample(&scores_of(&history, &sampler.asked()))
+            .unwrap();
+        if !request.ignore_eos && request.stop_ids.contains(&sampled.id) {
+            break;
+        }
+        history.push(sampled.id);
+        tokens.push((sampled.id, sampled.logprob.to_bits()));
+    }
+    tokens
+}
+
+/// SplitMix64.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn tokens(&mut self, count: usize) -> Vec<u32> {
+        (0..count)
+            .map(|_| self.below(u64::from(PLAIN)) as u32)
+            .collect()
+    }
+}
+
+pub(crate) fn config() -> EngineConfig {
+    EngineConfig {
+        sessions_max: 16,
+        decode_rows_max: 8,
+        prefill_rows_max: 16,
+        growth_pages: 1,
+        waiting_max: 64,
+        waiting_per_client_max: 64,
+        retained_max: 16,
+        events_max: 8,
+        stall_max: Duration::from_secs(60),
+    }
+}
+
+pub(crate) fn request(client: &str, prompt: &[u32], max_tokens: usize) -> Request {
+    Request {
+        client: ClientId::new(client),
+        prompt: prompt.to_vec(),
+        max_tokens,
+        sampling: SamplingParams::greedy(),
+        stop_ids: Vec::new(),
+        ignore_eos: false,
+        deadline: None,
+    }
+}
+
+/// A request like those of real life: a shared beginning, a random rest, any sampling.
+pub(crate) fn random_request(random: &mut Random, clients: u64) -> Request {
+    let client = random.below(clients);
+    // Three system prompts, the same for all clients, so that sharing across them would show.
+    let mut prompt = Random(random.below(3)).tokens(10);
+    prompt.truncate(random.below(11) as usize);
+    let own = 1 + random.below(20) as usize;
+    prompt.extend(random.tokens(own));
+    let sampling = SamplingParams {
+        temperature: [0.0, 0.7, 1.0][random.below(3) as usize],
+        presence_penalty: [0.0, 1.5][random.below(2) as usize],
+        logit_bias: BTreeMap::from([(random.below(u64::from(PLAIN)) as u32, 1.5)]),
+        seed: random.next(),
+        top_logprobs: random.below(3) as u32,
+        ..SamplingParams::default()
+    };
+    Request {
+        client: ClientId::new(format!("client {client}")),
+        prompt,
+        max_tokens: 1 + random.below(30) as usize,
+        sampling,
+        stop_ids: vec![random.below(u64::from(PLAIN)) as u32],
+        ignore_eos: random.below(2) == 0,
+        deadline: None,
+    }
+}
