@@ -6,6 +6,7 @@
 mod kernels;
 pub mod kv;
 mod lanes;
+pub mod map;
 mod memory;
 pub mod pool;
 pub mod rope;
