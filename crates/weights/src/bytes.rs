@@ -39,7 +39,9 @@ impl ByteRange for Vec<u8> {
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-        let end = start.checked_add(out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = start
+            .checked_add(out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         let from = self.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(from);
         Ok(())

@@ -5,11 +5,14 @@
 #![forbid(unsafe_code)]
 
 pub mod bytes;
+pub mod checkpoint;
 pub mod part;
 pub mod profile;
+pub mod sidecar;
 pub mod source;
 pub mod vocabulary;
 
+pub use checkpoint::{Checkpoint, StoredDtype};
 pub use part::{Part, Slice};
 pub use profile::Profile;
 pub use source::{Dtype, WeightSource};

@@ -37,7 +37,10 @@ pub struct Slice {
 impl Slice {
     /// The whole model as one slice.
     pub fn whole(layers: u32) -> Self {
-        Self { layers: 0..layers, of: layers }
+        Self {
+            layers: 0..layers,
+            of: layers,
+        }
     }
 
     /// A checked slice: not empty, inside the model.
@@ -55,7 +58,10 @@ impl Slice {
         let mut start = 0;
         let cut = |index| {
             let end = start + each + u32::from(index < longer);
-            let slice = Self { layers: start..end, of };
+            let slice = Self {
+                layers: start..end,
+                of,
+            };
             start = end;
             slice
         };
@@ -89,7 +95,11 @@ impl Slice {
 
 impl fmt::Display for Slice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "layers {}..{} of {}", self.layers.start, self.layers.end, self.of)
+        write!(
+            f,
+            "layers {}..{} of {}",
+            self.layers.start, self.layers.end, self.of
+        )
     }
 }
 
@@ -106,14 +116,21 @@ mod tests {
                 let slices = Slice::even(of, count).expect("count is in range");
                 let covered: Vec<u32> = slices.iter().flat_map(|s| s.layers.clone()).collect();
                 assert_eq!(covered, (0..of).collect::<Vec<_>>());
-                assert!(slices.iter().all(|s| Slice::new(s.layers.clone(), of).is_some()));
+                assert!(
+                    slices
+                        .iter()
+                        .all(|s| Slice::new(s.layers.clone(), of).is_some())
+                );
             }
         }
     }
 
     #[test]
     fn a_tied_head_brings_the_embedding() {
-        let last = Slice { layers: 2..4, of: 4 };
+        let last = Slice {
+            layers: 2..4,
+            of: 4,
+        };
         use Part::{Embedding, Head, Layer};
         assert_eq!(last.parts(true), [Embedding, Layer(2), Layer(3), Head]);
         assert_eq!(last.parts(false), [Layer(2), Layer(3), Head]);

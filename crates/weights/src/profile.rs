@@ -198,11 +198,31 @@ impl Profile {
         let mut list = vec![spec("attn_norm.weight", &[hidden])];
         list.extend(self.norm_bias("attn_norm.bias"));
         let biases = self.biases;
-        projection(&mut list, ["attn_q.weight", "attn_q.bias"], [query, hidden], biases.qkv);
-        projection(&mut list, ["attn_k.weight", "attn_k.bias"], [kv, hidden], biases.qkv);
-        projection(&mut list, ["attn_v.weight", "attn_v.bias"], [kv, hidden], biases.qkv);
+        projection(
+            &mut list,
+            ["attn_q.weight", "attn_q.bias"],
+            [query, hidden],
+            biases.qkv,
+        );
+        projection(
+            &mut list,
+            ["attn_k.weight", "attn_k.bias"],
+            [kv, hidden],
+            biases.qkv,
+        );
+        projection(
+            &mut list,
+            ["attn_v.weight", "attn_v.bias"],
+            [kv, hidden],
+            biases.qkv,
+        );
         let output_bias = biases.attention_output;
-        projection(&mut list, ["attn_o.weight", "attn_o.bias"], [hidden, query], output_bias);
+        projection(
+            &mut list,
+            ["attn_o.weight", "attn_o.bias"],
+            [hidden, query],
+            output_bias,
+        );
         if self.qk_norm {
             list.push(spec("q_norm.weight", &[self.head_dim]));
             list.push(spec("k_norm.weight", &[self.head_dim]));
@@ -211,10 +231,25 @@ impl Profile {
         list.extend(self.norm_bias("mlp_norm.bias"));
         let (wide, narrow) = ([self.intermediate, hidden], [hidden, self.intermediate]);
         if self.mlp == Mlp::GatedSilu {
-            projection(&mut list, ["mlp_gate.weight", "mlp_gate.bias"], wide, biases.mlp);
+            projection(
+                &mut list,
+                ["mlp_gate.weight", "mlp_gate.bias"],
+                wide,
+                biases.mlp,
+            );
         }
-        projection(&mut list, ["mlp_up.weight", "mlp_up.bias"], wide, biases.mlp);
-        projection(&mut list, ["mlp_down.weight", "mlp_down.bias"], narrow, biases.mlp);
+        projection(
+            &mut list,
+            ["mlp_up.weight", "mlp_up.bias"],
+            wide,
+            biases.mlp,
+        );
+        projection(
+            &mut list,
+            ["mlp_down.weight", "mlp_down.bias"],
+            narrow,
+            biases.mlp,
+        );
         list
     }
 
@@ -224,7 +259,10 @@ impl Profile {
 }
 
 fn spec(name: &'static str, shape: &[u32]) -> TensorSpec {
-    TensorSpec { name, shape: shape.iter().copied().map(u64::from).collect() }
+    TensorSpec {
+        name,
+        shape: shape.iter().copied().map(u64::from).collect(),
+    }
 }
 
 fn projection(

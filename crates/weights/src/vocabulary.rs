@@ -1,6 +1,8 @@
 //! What a checkpoint brings to turn words into tokens: raw, as found; `skein-text` makes a
 //! tokenizer of it.
 
+use serde::{Deserialize, Serialize};
+
 /// The tokenizer of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vocabulary {
@@ -26,7 +28,8 @@ pub enum VocabularyKind {
 }
 
 /// `tokenizer.ggml.*` of a GGUF file.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GgufVocabulary {
     /// `gpt2` (byte-level BPE with merges) or `llama` (SentencePiece BPE with scores).
     pub model: String,
@@ -49,7 +52,8 @@ pub struct GgufVocabulary {
 }
 
 /// Default sampling settings of a checkpoint (`generation_config.json`).
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GenerationDefaults {
     /// Softmax temperature; `None` if not stated. `do_sample: false` is stated as zero.
     pub temperature: Option<f32>,
