@@ -31,7 +31,7 @@ pub enum NormKind {
 }
 
 /// How positions enter.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Positions {
     /// Rotary embedding over the whole head, halves paired (`x[i]` with `x[i + d/2]`).
@@ -49,7 +49,7 @@ pub enum Positions {
 }
 
 /// Changes of rotary frequencies.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RopeScaling {
     /// None.
@@ -69,6 +69,11 @@ pub enum RopeScaling {
         high_frequency_factor: f64,
         /// Context length of the original training.
         original_context: u32,
+    },
+    /// Each frequency divided by a number of its own, as GGUF files store Llama 3.1's scaling.
+    Divisors {
+        /// `head_dim / 2` finite positive divisors, highest frequency first.
+        divisors: Vec<f32>,
     },
 }
 
