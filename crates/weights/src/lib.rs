@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod checkpoint;
+pub mod gguf;
 pub mod part;
 pub mod profile;
 pub mod sidecar;
