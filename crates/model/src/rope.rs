@@ -10,6 +10,9 @@ use skein_base::math;
 use skein_weights::profile::RopeScaling;
 
 /// `head_dim / 2` frequencies, in radians per position.
+///
+/// # Panics
+/// If explicit divisors are fewer; a checked profile has `head_dim / 2` of them.
 pub fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Vec<f32> {
     (0..head_dim / 2)
         .map(|i| {
@@ -19,10 +22,11 @@ pub fn frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling) -> Vec<f3
         .collect()
 }
 
-fn scale(frequency: f64, scaling: &RopeScaling, _index: usize) -> f64 {
+fn scale(frequency: f64, scaling: &RopeScaling, index: usize) -> f64 {
     match *scaling {
         RopeScaling::None => frequency,
         RopeScaling::Linear { factor } => frequency / factor,
+        RopeScaling::Divisors { ref divisors } => frequency / f64::from(divisors[index]),
         RopeScaling::Llama3 {
             factor,
             low_frequency_factor,

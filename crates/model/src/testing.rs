@@ -78,7 +78,7 @@ pub(crate) fn digest(values: &[f32]) -> String {
 /// family allows it.
 pub(crate) fn profile(family: Family) -> Profile {
     let gpt2 = family == Family::Gpt2;
-    let rope = |scaling| Positions::Rope {
+    let rope = |scaling: RopeScaling| Positions::Rope {
         theta: 10_000.0,
         scaling,
     };
