@@ -6,8 +6,10 @@ pub mod clock;
 pub mod entropy;
 pub mod files;
 pub mod tasks;
+mod wait;
 
 pub use clock::{Clock, Instant, ManualClock, SystemClock};
 pub use entropy::{EntropyError, Secret32, entropy};
 pub use files::{AtomicFile, FileRange, FsFolder, LockError, LockFile};
 pub use tasks::{Failure, ShutdownReport, Tasks, ThreadHandle};
+pub use wait::{blocking, sleep, timeout};

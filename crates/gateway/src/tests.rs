@@ -1,0 +1,8 @@
+//! The gateway over a scripted backend, in process.
+
+mod answers;
+mod errors;
+mod hostile;
+pub(crate) mod rig;
+mod security;
+mod tcp;
