@@ -6,14 +6,23 @@
 
 pub mod bytes;
 pub mod checkpoint;
+pub mod config;
+pub mod files;
 pub mod gguf;
+pub mod hashing;
+pub mod hf;
+pub mod manifest;
 pub mod part;
 pub mod profile;
+pub mod profile_check;
+pub mod safetensors;
 pub mod sidecar;
 pub mod source;
 pub mod vocabulary;
 
 pub use checkpoint::{Checkpoint, StoredDtype};
+pub use hf::{HfCheckpoint, OpenError};
+pub use manifest::Manifest;
 pub use part::{Part, Slice};
 pub use profile::Profile;
 pub use source::{Dtype, WeightSource};

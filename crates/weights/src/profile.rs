@@ -181,6 +181,26 @@ impl Profile {
         }
     }
 
+    /// All parts, in order.
+    pub fn parts(&self) -> Vec<Part> {
+        let layers = (0..self.layers).map(Part::Layer);
+        std::iter::once(Part::Embedding)
+            .chain(layers)
+            .chain([Part::Head])
+            .collect()
+    }
+
+    /// The canonical name equal to `name`, if `part` has such a tensor.
+    pub fn canonical_name(&self, part: Part, name: &str) -> Option<&'static str> {
+        if matches!(part, Part::Layer(index) if index >= self.layers) {
+            return None;
+        }
+        self.tensors(part)
+            .into_iter()
+            .map(|spec| spec.name)
+            .find(|found| *found == name)
+    }
+
     fn embedding_tensors(&self) -> Vec<TensorSpec> {
         let mut list = vec![spec("tokens.weight", &[self.vocabulary, self.hidden])];
         if let Positions::Learned { count } = self.positions {
