@@ -128,7 +128,7 @@ impl Tokenizer {
     pub fn new(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         let mut library = match &vocabulary.kind {
             VocabularyKind::TokenizerJson(bytes) => read(bytes)?,
-            VocabularyKind::Gguf(_) => gguf_tokenizer::build(vocabulary)?,
+            VocabularyKind::Gguf(gguf) => gguf_tokenizer::build(gguf, vocabulary.bos)?,
         };
         library.with_padding(None);
         library
