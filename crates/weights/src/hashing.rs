@@ -1,5 +1,7 @@
 //! Hashes of a file while it passes by: SHA-256 of the whole, BLAKE3 of the whole and per chunk.
 
+use std::io;
+
 use blake3::hazmat::{
     ChainingValue, HasherExt as _, Mode, left_subtree_len, merge_subtrees_non_root,
     merge_subtrees_root,
@@ -7,6 +9,11 @@ use blake3::hazmat::{
 use sha2::Digest as _;
 use skein_base::limits::CHUNK_BYTES;
 use skein_base::{Blake3, Sha256};
+
+use crate::bytes::ByteRange;
+
+/// How many bytes are read at once.
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// The hashes of a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +27,25 @@ pub struct FileHashes {
     /// BLAKE3 chaining value of each chunk of [`CHUNK_BYTES`] as a subtree of the whole; the root
     /// itself if there is only one chunk.
     pub chunks: Vec<Blake3>,
+}
+
+impl FileHashes {
+    /// Hashes a file from begin to end; `read` is told the size of each piece after it is hashed.
+    pub fn of(file: &dyn ByteRange, read: &mut dyn FnMut(u64)) -> io::Result<Self> {
+        let length = file.len();
+        let mut piece = vec![0; length.min(PIECE_BYTES) as usize];
+        let mut hasher = FileHasher::default();
+        let mut done = 0;
+        while done < length {
+            let now = (length - done).min(PIECE_BYTES);
+            let piece = &mut piece[..now as usize];
+            file.read_at(done, piece)?;
+            hasher.update(piece);
+            done += now;
+            read(now);
+        }
+        Ok(hasher.finish())
+    }
 }
 
 /// Computes [`FileHashes`] of bytes in the order of the file.

@@ -50,6 +50,14 @@ pub enum ReadError {
         /// The canonical name asked for.
         name: String,
     },
+    /// The file of the part is not here, as on a node that holds another slice.
+    #[error("{part} is not here: {file} is missing")]
+    PartAbsent {
+        /// The part asked.
+        part: Part,
+        /// The file that would hold it.
+        file: String,
+    },
     /// The bytes could not be read.
     #[error("cannot read {name} of {part}")]
     Io {

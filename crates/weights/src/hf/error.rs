@@ -8,6 +8,7 @@ use crate::gguf::GgufError;
 use crate::manifest::ManifestError;
 use crate::part::Part;
 use crate::safetensors::SafetensorsError;
+use crate::split::PartError;
 
 /// Why a checkpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,21 @@ pub enum OpenError {
     /// The folder was split by Skein, but its manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A part of a split model is damaged.
+    #[error("{file} is not what the manifest says; run `skein model verify`")]
+    Part {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        #[source]
+        source: PartError,
+    },
+    /// It is not clear which file is meant.
+    #[error("{place} has several GGUF files; name the one to open")]
+    SeveralGguf {
+        /// The folder.
+        place: String,
+    },
     /// The folder has no weights.
     #[error("{place} has no weights: no *.safetensors file is there (is the download complete?)")]
     NoWeights {

@@ -22,6 +22,7 @@ mod json;
 mod tests;
 
 pub use check::ManifestError;
+pub(crate) use id::write_profile;
 
 use serde::{Deserialize, Serialize};
 use skein_base::{Blake3, ModelId, Sha256};
