@@ -27,7 +27,11 @@ fn main() -> anyhow::Result<ExitCode> {
             for finding in &findings {
                 eprintln!("{finding}");
             }
-            Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if findings.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
     }
 }

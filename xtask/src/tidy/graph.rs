@@ -21,8 +21,20 @@ const OWNERS: [(&str, &[&str]); 38] = [
     ("blake3", &["skein-base", "skein-weights"]),
     ("sha2", &["skein-base", "skein-weights", "skein-gateway"]),
     // Formats of checkpoints and manifests, of chat templates, of HTTP, and `--json`.
-    ("serde", &["skein-weights", "skein-text", "skein-gateway", "skein-node"]),
-    ("serde_json", &["skein-weights", "skein-text", "skein-gateway", "skein-node", "xtask"]),
+    (
+        "serde",
+        &["skein-weights", "skein-text", "skein-gateway", "skein-node"],
+    ),
+    (
+        "serde_json",
+        &[
+            "skein-weights",
+            "skein-text",
+            "skein-gateway",
+            "skein-node",
+            "xtask",
+        ],
+    ),
     // The half types, wherever weights are converted.
     ("half", &["skein-weights", "skein-model"]),
     // Words to tokens, messages to words.
@@ -48,8 +60,25 @@ const OWNERS: [(&str, &[&str]); 38] = [
     ("subtle", &["skein-gateway"]),
     ("metrics-exporter-prometheus", &["skein-gateway"]),
     // Facades: the counters and the events, never where they go.
-    ("metrics", &["skein-runtime", "skein-model", "skein-serving", "skein-gateway"]),
-    ("tracing", &["skein-runtime", "skein-model", "skein-serving", "skein-gateway", "skein-node"]),
+    (
+        "metrics",
+        &[
+            "skein-runtime",
+            "skein-model",
+            "skein-serving",
+            "skein-gateway",
+        ],
+    ),
+    (
+        "tracing",
+        &[
+            "skein-runtime",
+            "skein-model",
+            "skein-serving",
+            "skein-gateway",
+            "skein-node",
+        ],
+    ),
     // The command line, the configuration, and what a terminal shows.
     ("clap", &["skein-node", "xtask"]),
     ("clap_complete", &["skein-node"]),
@@ -89,7 +118,9 @@ fn check_layers(repository: &Repository, package: &Package, findings: &mut Vec<F
     };
     // Edges of tests count too: what tests reach for, code reaches for next.
     for name in package.dependencies.iter().chain(&package.dev_dependencies) {
-        let Some(below) = repository.packages.iter().find(|p| p.name == *name) else { continue };
+        let Some(below) = repository.packages.iter().find(|p| p.name == *name) else {
+            continue;
+        };
         if rank(&below.layer).is_some_and(|other| other > own) {
             let message = format!(
                 "`{}` ({}) depends on `{name}` ({}): arrows point down",
@@ -135,5 +166,10 @@ fn rank(layer: &str) -> Option<usize> {
 }
 
 fn finding(package: &Package, rule: &'static str, message: String) -> Finding {
-    Finding { path: format!("{}/Cargo.toml", package.folder), line: 0, rule, message }
+    Finding {
+        path: format!("{}/Cargo.toml", package.folder),
+        line: 0,
+        rule,
+        message,
+    }
 }

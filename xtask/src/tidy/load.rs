@@ -10,8 +10,16 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use super::{Package, Repository, TextFile};
 
 /// Folders that hold nothing written by us.
-const SKIPPED_FOLDERS: [&str; 8] =
-    ["target", ".git", "node_modules", ".cache", "corpus", "artifacts", "__pycache__", ".venv"];
+const SKIPPED_FOLDERS: [&str; 8] = [
+    "target",
+    ".git",
+    "node_modules",
+    ".cache",
+    "corpus",
+    "artifacts",
+    "__pycache__",
+    ".venv",
+];
 
 /// Extensions of files that people read; files without one (scripts) are read too.
 const TEXT_EXTENSIONS: [&str; 8] = ["rs", "md", "toml", "sh", "py", "js", "mjs", "cfg"];
@@ -29,7 +37,11 @@ pub fn load(root: &Path) -> Result<Repository> {
         .no_deps()
         .exec()
         .context("cargo metadata")?;
-    let packages = metadata.packages.iter().map(|package| read_package(root, package)).collect();
+    let packages = metadata
+        .packages
+        .iter()
+        .map(|package| read_package(root, package))
+        .collect();
     let mut files = Vec::new();
     read_folder(root, root, &mut files)?;
     files.sort_by(|a: &TextFile, b| a.path.cmp(&b.path));
@@ -40,10 +52,21 @@ fn read_package(root: &Path, package: &cargo_metadata::Package) -> Package {
     let names = |dev: bool| -> BTreeSet<String> {
         let of_kind =
             |d: &&cargo_metadata::Dependency| (d.kind == DependencyKind::Development) == dev;
-        package.dependencies.iter().filter(of_kind).map(|d| d.name.clone()).collect()
+        package
+            .dependencies
+            .iter()
+            .filter(of_kind)
+            .map(|d| d.name.clone())
+            .collect()
     };
-    let folder = package.manifest_path.parent().map(|p| p.as_std_path().to_path_buf());
-    let layer = package.metadata.pointer("/skein/layer").and_then(serde_json::Value::as_str);
+    let folder = package
+        .manifest_path
+        .parent()
+        .map(|p| p.as_std_path().to_path_buf());
+    let layer = package
+        .metadata
+        .pointer("/skein/layer")
+        .and_then(serde_json::Value::as_str);
     Package {
         name: package.name.to_string(),
         folder: relative(root, &folder.unwrap_or_default()),
@@ -66,7 +89,10 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<TextFile>) -> Result<
         } else if kind.is_file() && is_text(&path) && entry.metadata()?.len() <= TEXT_BYTES_MAX {
             let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
             if let Ok(text) = String::from_utf8(bytes) {
-                files.push(TextFile { path: relative(root, &path), text });
+                files.push(TextFile {
+                    path: relative(root, &path),
+                    text,
+                });
             }
         }
     }
@@ -81,5 +107,8 @@ fn is_text(path: &Path) -> bool {
 }
 
 fn relative(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
+    path.strip_prefix(root)
+        .unwrap_or(path)
+        .to_string_lossy()
+        .replace('\\', "/")
 }

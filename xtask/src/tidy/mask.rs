@@ -12,10 +12,18 @@ pub(super) fn code_only(text: &str) -> String {
     while at < bytes.len() {
         let end = not_code(bytes, at).unwrap_or(at);
         if end > at {
-            out.extend(bytes[at..end].iter().map(|b| if *b == b'\n' { b'\n' } else { b' ' }));
+            out.extend(
+                bytes[at..end]
+                    .iter()
+                    .map(|b| if *b == b'\n' { b'\n' } else { b' ' }),
+            );
             at = end;
         } else {
-            out.push(if bytes[at].is_ascii() { bytes[at] } else { b' ' });
+            out.push(if bytes[at].is_ascii() {
+                bytes[at]
+            } else {
+                b' '
+            });
             at += 1;
         }
     }
@@ -30,8 +38,10 @@ pub(super) fn without_tests(code: &str) -> String {
     while let Some(found) = out[from..].find(MARK) {
         let start = from + found;
         let end = item_end(out.as_bytes(), start + MARK.len());
-        let blank: String =
-            out[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+        let blank: String = out[start..end]
+            .chars()
+            .map(|c| if c == '\n' { c } else { ' ' })
+            .collect();
         out.replace_range(start..end, &blank);
         from = end;
     }
@@ -120,5 +130,7 @@ fn item_end(bytes: &[u8], from: usize) -> usize {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }

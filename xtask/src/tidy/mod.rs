@@ -67,7 +67,12 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, line, rule, message } = self;
+        let Self {
+            path,
+            line,
+            rule,
+            message,
+        } = self;
         write!(f, "{path}:{line}: [{rule}] {message}")
     }
 }
@@ -76,7 +81,9 @@ impl fmt::Display for Finding {
 #[must_use]
 pub fn repository_root() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().expect("xtask lies in a folder of the repository").to_path_buf()
+    own.parent()
+        .expect("xtask lies in a folder of the repository")
+        .to_path_buf()
 }
 
 /// Loads the repository at `root` and judges it.

@@ -18,8 +18,14 @@ const FORBID_UNSAFE: &str = "#![forbid(unsafe_code)]";
 const NOWHERE: [(&str, &str); 5] = [
     ("todo!(", "finish it, or leave the feature out"),
     ("unimplemented!(", "finish it, or leave the feature out"),
-    ("#[ignore", "a test that does not run proves nothing: make it fast, or delete it"),
-    ("#[should_panic", "test for a typed error: a panic says nothing about why"),
+    (
+        "#[ignore",
+        "a test that does not run proves nothing: make it fast, or delete it",
+    ),
+    (
+        "#[should_panic",
+        "test for a typed error: a panic says nothing about why",
+    ),
     ("dbg!(", "use tracing, or an assertion"),
 ];
 
@@ -38,8 +44,12 @@ const IMPURE: [&str; 10] = [
 ];
 
 /// Folders of one machine. Written in halves, so that this file passes its own rule.
-const MACHINE_PATHS: [&str; 4] =
-    [concat!("/", "work/"), concat!("/", "home/"), concat!("/", "root/"), concat!("../", "shared")];
+const MACHINE_PATHS: [&str; 4] = [
+    concat!("/", "work/"),
+    concat!("/", "home/"),
+    concat!("/", "root/"),
+    concat!("../", "shared"),
+];
 
 pub(super) fn check(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -59,7 +69,11 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
 /// The package whose folder holds the file; the longest folder wins.
 fn owner<'a>(repository: &'a Repository, file: &TextFile) -> Option<&'a Package> {
     let holds = |p: &&Package| file.path.starts_with(&format!("{}/", p.folder));
-    repository.packages.iter().filter(holds).max_by_key(|p| p.folder.len())
+    repository
+        .packages
+        .iter()
+        .filter(holds)
+        .max_by_key(|p| p.folder.len())
 }
 
 fn check_any(file: &TextFile, findings: &mut Vec<Finding>) {
@@ -85,13 +99,20 @@ fn check_rust(file: &TextFile, package: Option<&Package>, findings: &mut Vec<Fin
     let name = package.map_or("", |p| p.name.as_str());
     for (at, line) in code.lines().enumerate() {
         for (token, what) in NOWHERE.iter().filter(|(token, _)| has_token(line, token)) {
-            findings.push(finding(file, at + 1, "unfinished", format!("`{token}`: {what}")));
+            findings.push(finding(
+                file,
+                at + 1,
+                "unfinished",
+                format!("`{token}`: {what}"),
+            ));
         }
         if name != UNSAFE_CRATE && has_token(line, "unsafe") {
             let message = format!("`unsafe` belongs to {UNSAFE_CRATE} alone");
             findings.push(finding(file, at + 1, "unsafe", message));
         }
-        let spawns = ["tokio::spawn", "task::spawn"].iter().any(|call| has_token(line, call));
+        let spawns = ["tokio::spawn", "task::spawn"]
+            .iter()
+            .any(|call| has_token(line, call));
         if name != TASKS_CRATE && spawns {
             let message = format!("every task has an owner: {TASKS_CRATE} starts and joins it");
             findings.push(finding(file, at + 1, "tasks", message));
@@ -106,7 +127,9 @@ fn check_rust(file: &TextFile, package: Option<&Package>, findings: &mut Vec<Fin
 
 fn check_forbid(file: &TextFile, code: &str, package: &Package, findings: &mut Vec<Finding>) {
     let roots = ["src/lib.rs", "src/main.rs"];
-    let is_root = roots.iter().any(|root| file.path == format!("{}/{root}", package.folder));
+    let is_root = roots
+        .iter()
+        .any(|root| file.path == format!("{}/{root}", package.folder));
     if is_root && package.name != UNSAFE_CRATE && !code.contains(FORBID_UNSAFE) {
         let message = format!("the crate's root lacks `{FORBID_UNSAFE}`");
         findings.push(finding(file, 1, "unsafe", message));
@@ -131,7 +154,9 @@ fn is_test_file(path: &str) -> bool {
 /// One sentence per crate, the same in its `Cargo.toml`, on top of its code and in the README.
 fn check_one_sentence(repository: &Repository, package: &Package, findings: &mut Vec<Finding>) {
     let read = |path: &str| repository.files.iter().find(|file| file.path == path);
-    let Some(root) = read(&format!("{}/src/lib.rs", package.folder)) else { return };
+    let Some(root) = read(&format!("{}/src/lib.rs", package.folder)) else {
+        return;
+    };
     let sentence = first_paragraph(&root.text);
     if sentence != package.description {
         let message = format!(
@@ -140,7 +165,9 @@ fn check_one_sentence(repository: &Repository, package: &Package, findings: &mut
         );
         findings.push(finding(root, 1, "sentence", message));
     }
-    let Some(readme) = read("README.md") else { return };
+    let Some(readme) = read("README.md") else {
+        return;
+    };
     if !readme.text.contains(&package.description) {
         let message = format!("`{}` is missing: \"{}\"", package.name, package.description);
         findings.push(finding(readme, 0, "sentence", message));
@@ -149,8 +176,14 @@ fn check_one_sentence(repository: &Repository, package: &Package, findings: &mut
 
 /// The first paragraph of a module's documentation, on one line.
 fn first_paragraph(text: &str) -> String {
-    let lines = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
-    lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    let lines = text
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"))
+        .map(str::trim);
+    lines
+        .take_while(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Whether `token` stands in `line` as a token: not as a part of a longer word on either side.
@@ -166,5 +199,10 @@ fn has_token(line: &str, token: &str) -> bool {
 }
 
 fn finding(file: &TextFile, line: usize, rule: &'static str, message: String) -> Finding {
-    Finding { path: file.path.clone(), line, rule, message }
+    Finding {
+        path: file.path.clone(),
+        line,
+        rule,
+        message,
+    }
 }

@@ -14,17 +14,26 @@ fn package(name: &str, layer: &str, dependencies: &[&str]) -> Package {
 }
 
 fn file(path: &str, text: &str) -> TextFile {
-    TextFile { path: path.to_owned(), text: text.to_owned() }
+    TextFile {
+        path: path.to_owned(),
+        text: text.to_owned(),
+    }
 }
 
 /// The rules broken by a repository of these parts.
 fn broken(packages: Vec<Package>, files: Vec<TextFile>) -> Vec<&'static str> {
-    check(&Repository { packages, files }).into_iter().map(|finding| finding.rule).collect()
+    check(&Repository { packages, files })
+        .into_iter()
+        .map(|finding| finding.rule)
+        .collect()
 }
 
 /// The rules broken by one file of a crate in the pure layer.
 fn broken_in_pure(path: &str, text: &str) -> Vec<&'static str> {
-    broken(vec![package("skein-base", "pure", &[])], vec![file(path, text)])
+    broken(
+        vec![package("skein-base", "pure", &[])],
+        vec![file(path, text)],
+    )
 }
 
 #[test]
@@ -45,18 +54,33 @@ fn arrows_point_down() {
         ("effects", "roles", &["layers"]),
     ];
     for (upper, lower, expected) in cases {
-        let crates = || vec![package("skein-a", upper, &["skein-b"]), package("skein-b", lower, &[])];
+        let crates = || {
+            vec![
+                package("skein-a", upper, &["skein-b"]),
+                package("skein-b", lower, &[]),
+            ]
+        };
         assert_eq!(broken(crates(), vec![]), expected, "{upper} -> {lower}");
         let mut tests_only = crates();
         tests_only[0].dev_dependencies = std::mem::take(&mut tests_only[0].dependencies);
-        assert_eq!(broken(tests_only, vec![]), expected, "tests of {upper} -> {lower}");
+        assert_eq!(
+            broken(tests_only, vec![]),
+            expected,
+            "tests of {upper} -> {lower}"
+        );
     }
 }
 
 #[test]
 fn a_layer_is_named_and_known() {
-    assert_eq!(broken(vec![package("skein-a", "", &[])], vec![]), ["layers"]);
-    assert_eq!(broken(vec![package("skein-a", "middle", &[])], vec![]), ["layers"]);
+    assert_eq!(
+        broken(vec![package("skein-a", "", &[])], vec![]),
+        ["layers"]
+    );
+    assert_eq!(
+        broken(vec![package("skein-a", "middle", &[])], vec![]),
+        ["layers"]
+    );
 }
 
 #[test]
@@ -87,7 +111,10 @@ fn foreign_libraries_stay_with_their_owner() {
 fn text_rules() {
     let cases: [(&str, &[&str]); 14] = [
         ("fn f() { unsafe { g() } }", &["unsafe"]),
-        ("// unsafe is a word here\nconst A: &str = \"unsafe { }\";", &[]),
+        (
+            "// unsafe is a word here\nconst A: &str = \"unsafe { }\";",
+            &[],
+        ),
         ("fn f() { todo!() }", &["unfinished"]),
         ("fn f() { unimplemented!() }", &["unfinished"]),
         (concat!("// FIX", "ME later"), &["unfinished"]),
@@ -99,10 +126,17 @@ fn text_rules() {
         ("async fn f() {}", &["pure"]),
         ("fn f() { g().await }", &["pure"]),
         ("use std::time::Duration;", &[]),
-        ("#[cfg(test)]\nmod tests {\n fn f() { std::fs::read(\"a\"); }\n}", &[]),
+        (
+            "#[cfg(test)]\nmod tests {\n fn f() { std::fs::read(\"a\"); }\n}",
+            &[],
+        ),
     ];
     for (text, expected) in cases {
-        assert_eq!(broken_in_pure("crates/base/src/a.rs", text), expected, "{text}");
+        assert_eq!(
+            broken_in_pure("crates/base/src/a.rs", text),
+            expected,
+            "{text}"
+        );
     }
     let impure = "fn f() { std::fs::read(\"a\"); }";
     assert!(broken_in_pure("crates/base/tests/a.rs", impure).is_empty());
@@ -118,7 +152,10 @@ fn code_after_tests_is_still_judged() {
 #[test]
 fn long_files_are_split() {
     assert!(broken_in_pure("crates/base/src/a.rs", &"\n".repeat(800)).is_empty());
-    assert_eq!(broken_in_pure("crates/base/src/a.rs", &"\n".repeat(801)), ["length"]);
+    assert_eq!(
+        broken_in_pure("crates/base/src/a.rs", &"\n".repeat(801)),
+        ["length"]
+    );
 }
 
 #[test]
@@ -131,7 +168,10 @@ fn the_model_may_be_unsafe_and_others_forbid_it() {
     let forbids = "//! One sentence.\n#![forbid(unsafe_code)]\nfn f() {}";
     assert!(broken_in_pure("crates/base/src/lib.rs", forbids).is_empty());
     let pretends = "//! One sentence.\n// #![forbid(unsafe_code)]\nfn f() {}";
-    assert_eq!(broken_in_pure("crates/base/src/lib.rs", pretends), ["unsafe"]);
+    assert_eq!(
+        broken_in_pure("crates/base/src/lib.rs", pretends),
+        ["unsafe"]
+    );
 }
 
 #[test]
@@ -142,14 +182,23 @@ fn a_crate_has_one_sentence() {
     let other = "//! Another one.\n#![forbid(unsafe_code)]";
     let base = || vec![package("skein-base", "pure", &[])];
     assert_eq!(broken(base(), vec![lib(other)]), ["sentence"]);
-    assert_eq!(broken(base(), vec![lib(wrapped), file("README.md", "")]), ["sentence"]);
-    assert!(broken(base(), vec![lib(wrapped), file("README.md", "One sentence.")]).is_empty());
+    assert_eq!(
+        broken(base(), vec![lib(wrapped), file("README.md", "")]),
+        ["sentence"]
+    );
+    assert!(
+        broken(
+            base(),
+            vec![lib(wrapped), file("README.md", "One sentence.")]
+        )
+        .is_empty()
+    );
 }
 
 #[test]
 fn the_mask_hides_text_and_keeps_code() {
     let cases = [
-        ("a /* b /* c */ d */ e", "a                     e"),
+        ("a /* b /* c */ d */ e", "a                   e"),
         ("f(\"x\\\"y\") g", "f(      ) g"),
         ("r#\"x\"y\"# z", "         z"),
         ("br\"x\" z", "b     z"),
@@ -159,6 +208,10 @@ fn the_mask_hides_text_and_keeps_code() {
         ("\"é\" z // é", "     z      "),
     ];
     for (text, expected) in cases {
-        assert_eq!(super::mask::code_only(text).trim_end(), expected.trim_end(), "{text}");
+        assert_eq!(
+            super::mask::code_only(text).trim_end(),
+            expected.trim_end(),
+            "{text}"
+        );
     }
 }
