@@ -30,9 +30,16 @@ fn profile() -> Profile {
         context: 4096,
         norm: NormKind::Rms,
         norm_epsilon: 1e-6,
-        positions: Positions::Rope { theta: 1e6, scaling: RopeScaling::None },
+        positions: Positions::Rope {
+            theta: 1e6,
+            scaling: RopeScaling::None,
+        },
         mlp: Mlp::GatedSilu,
-        biases: Biases { qkv: true, attention_output: false, mlp: false },
+        biases: Biases {
+            qkv: true,
+            attention_output: false,
+            mlp: false,
+        },
         qk_norm: false,
         windows: vec![],
         tied: true,
@@ -52,7 +59,10 @@ impl WeightSource for Weights {
 
     fn tensor(&self, part: Part, name: &str) -> Result<Box<dyn CanonicalTensor + '_>, ReadError> {
         let spec = self.0.tensors(part).into_iter().find(|s| s.name == name);
-        Ok(Box::new(Tensor(spec.expect("asked by the profile").shape, self.1)))
+        Ok(Box::new(Tensor(
+            spec.expect("asked by the profile").shape,
+            self.1,
+        )))
     }
 }
 
@@ -71,24 +81,37 @@ impl CanonicalTensor for Tensor {
     }
 
     fn read_f32(&self, rows: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
-        out.iter_mut().zip(rows.start * 7919..).for_each(|(o, i)| *o = value(i));
+        out.iter_mut()
+            .zip(rows.start * 7919..)
+            .for_each(|(o, i)| *o = value(i));
         Ok(())
     }
 
     fn read_bf16(&self, rows: Range<u64>, out: &mut [u16]) -> Result<(), ReadError> {
-        out.iter_mut().zip(rows.start * 7919..).for_each(|(o, i)| *o = (value(i).to_bits() >> 16) as u16);
+        out.iter_mut()
+            .zip(rows.start * 7919..)
+            .for_each(|(o, i)| *o = (value(i).to_bits() >> 16) as u16);
         Ok(())
     }
 }
 
 fn step(model: &SliceModel, kv: &mut KvPages, sequences: &mut [Sequence], rows: usize) {
-    let ids: Vec<u32> = (0..(rows * sequences.len()) as u32).map(|i| i * 31 % 32_000).collect();
+    let ids: Vec<u32> = (0..(rows * sequences.len()) as u32)
+        .map(|i| i * 31 % 32_000)
+        .collect();
     let mut segments = Vec::new();
     for sequence in sequences.iter_mut() {
         kv.reserve(sequence, sequence.len() + rows).expect("room");
-        segments.push(Segment { sequence, rows, scores: ScoreRows::Last, asked: &[] });
+        segments.push(Segment {
+            sequence,
+            rows,
+            scores: ScoreRows::Last,
+            asked: &[],
+        });
     }
-    let output = model.forward(kv, &mut segments, Input::Ids(&ids)).expect("a good batch");
+    let output = model
+        .forward(kv, &mut segments, Input::Ids(&ids))
+        .expect("a good batch");
     assert!(matches!(output, Output::Scores(_)));
 }
 
@@ -107,8 +130,15 @@ fn median(rounds: usize, mut work: impl FnMut()) -> f64 {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let dtype = if arguments.first().is_some_and(|a| a == "f32") { Dtype::F32 } else { Dtype::Bf16 };
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let dtype = if arguments.first().is_some_and(|a| a == "f32") {
+        Dtype::F32
+    } else {
+        Dtype::Bf16
+    };
     let threads = arguments.get(1).and_then(|t| t.parse().ok()).unwrap_or(2);
     let source = Weights(profile(), dtype);
     let pool = Arc::new(Pool::new(threads));
@@ -125,14 +155,21 @@ fn main() {
             sequence.into_iter().for_each(|s| kv.release(s));
         });
         let operations = 2.0 * rows as f64 * (parameters - head);
-        println!("prefill {rows:4}: {:8.1} ms, {:6.1} GFLOP/s", time * 1e3, operations / time / 1e9);
+        println!(
+            "prefill {rows:4}: {:8.1} ms, {:6.1} GFLOP/s",
+            time * 1e3,
+            operations / time / 1e9
+        );
     }
     for batch in [1, 2, 4, 8, 16] {
         let mut sequences: Vec<_> = (0..batch).map(|_| kv.sequence()).collect();
         step(&model, &mut kv, &mut sequences, 64);
         let time = median(40, || step(&model, &mut kv, &mut sequences, 1));
         let rate = model.bytes_per_step() as f64 / time / 1e9;
-        println!("decode {batch:5}: {:8.2} ms, {rate:6.2} GB/s of weights", time * 1e3);
+        println!(
+            "decode {batch:5}: {:8.2} ms, {rate:6.2} GB/s of weights",
+            time * 1e3
+        );
         sequences.into_iter().for_each(|s| kv.release(s));
     }
 }

@@ -37,8 +37,13 @@ impl ByteRange for MappedFile {
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-        let end = start.checked_add(out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        let from = self.map.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = start
+            .checked_add(out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let from = self
+            .map
+            .get(start..end)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(from);
         Ok(())
     }
@@ -52,7 +57,9 @@ pub struct MappedFolder<F, O> {
 
 impl<F: std::fmt::Debug, O> std::fmt::Debug for MappedFolder<F, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MappedFolder").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("MappedFolder")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
     }
 }
 

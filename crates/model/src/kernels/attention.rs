@@ -9,7 +9,7 @@
 //! t`, fused. The result is `o * (1 / l)`. Nothing depends on other queries, on the batch or on how
 //! the prompt was cut.
 
-use crate::kernels::linear::tile;
+use crate::kernels::linear::{by_height, tile, tile_height};
 use crate::kv::{PAGE_POSITIONS, PageLayout};
 use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch, tree_sum};
 use crate::memory::SharedMut;
@@ -215,17 +215,7 @@ unsafe fn item_body<L: Lanes>(job: &Job<'_>) {
             let left = count - index;
             // SAFETY: the caller's; the vectors `index..index + R` exist.
             index += unsafe {
-                if L::TILE_ROWS >= 8 && left >= 8 {
-                    attend::<L, 8>(job, &mut state, tile, index)
-                } else if L::TILE_ROWS >= 6 && left >= 6 {
-                    attend::<L, 6>(job, &mut state, tile, index)
-                } else if left >= 4 {
-                    attend::<L, 4>(job, &mut state, tile, index)
-                } else if left >= 2 {
-                    attend::<L, 2>(job, &mut state, tile, index)
-                } else {
-                    attend::<L, 1>(job, &mut state, tile, index)
-                }
+                by_height!(tile_height::<L>(left), R => attend::<L, R>(job, &mut state, tile, index))
             };
         }
     }

@@ -21,8 +21,8 @@ pub(crate) const RUN: usize = 64;
 const STEP: usize = 512;
 /// Panels handled together for many rows: each row tile is then read once for 64 outputs.
 const GROUP: usize = 4;
-/// From this many rows on, `bf16` weights are widened once into a scratch and used as `f32`.
-const WIDEN_ROWS: usize = 8;
+/// From this many rows on, work is blocked, and `bf16` weights are widened once into a scratch.
+const BLOCKED_ROWS: usize = 17;
 
 /// Weights of a projection, packed for the kernels.
 #[derive(Debug)]
@@ -252,12 +252,60 @@ unsafe fn job_body<L: Lanes>(job: &Job<'_>) {
     // SAFETY: forwarded from the caller of `run_job`.
     unsafe {
         match &job.w.data {
-            Data::F32(data) if job.x.count < L::TILE_ROWS => few_rows::<L, f32>(job, data),
-            Data::Bf16(data) if job.x.count < WIDEN_ROWS => few_rows::<L, u16>(job, data),
+            Data::F32(data) if job.x.count < BLOCKED_ROWS => few_rows::<L, f32>(job, data),
+            Data::Bf16(data) if job.x.count < BLOCKED_ROWS => few_rows::<L, u16>(job, data),
             _ => many_rows::<L>(job),
         }
     }
 }
+
+/// Rows of the next tile when `left` are left: as few tiles as registers allow, of even height, so
+/// that no short one idles on the latency of its multiply-adds.
+#[inline(always)]
+pub(crate) fn tile_height<L: Lanes>(left: usize) -> usize {
+    left.div_ceil(left.div_ceil(L::TILE_ROWS))
+}
+
+/// Calls `$body` with the constant `$r` equal to `$height`, which [`tile_height`] gave.
+macro_rules! by_height {
+    ($height:expr, $r:ident => $body:expr) => {
+        match $height {
+            1 => {
+                const $r: usize = 1;
+                $body
+            }
+            2 => {
+                const $r: usize = 2;
+                $body
+            }
+            3 => {
+                const $r: usize = 3;
+                $body
+            }
+            4 => {
+                const $r: usize = 4;
+                $body
+            }
+            5 => {
+                const $r: usize = 5;
+                $body
+            }
+            6 => {
+                const $r: usize = 6;
+                $body
+            }
+            7 => {
+                const $r: usize = 7;
+                $body
+            }
+            _ => {
+                const $r: usize = 8;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use by_height;
 
 /// A stored weight.
 pub(crate) trait Weight: Copy {
@@ -338,14 +386,9 @@ unsafe fn few_rows<L: Lanes, W: Weight + crate::memory::Plain>(job: &Job<'_>, da
             let mut row = 0;
             while row < job.x.count {
                 let x = job.x.data.as_ptr().add(row * inputs);
-                let left = job.x.count - row;
-                row += if left >= 4 {
-                    rows_of_panel::<L, W, 4>(job, x, w, row, panel)
-                } else if left >= 2 {
-                    rows_of_panel::<L, W, 2>(job, x, w, row, panel)
-                } else {
-                    rows_of_panel::<L, W, 1>(job, x, w, row, panel)
-                };
+                row += by_height!(tile_height::<L>(job.x.count - row), R => {
+                    rows_of_panel::<L, W, R>(job, x, w, row, panel)
+                });
             }
         }
     }
@@ -487,17 +530,9 @@ unsafe fn any_tile<L: Lanes>(
 ) -> usize {
     // SAFETY: the caller's.
     unsafe {
-        if L::TILE_ROWS >= 8 && left >= 8 {
-            stored_tile::<L, 8>(x, x_stride, w, count, totals)
-        } else if L::TILE_ROWS >= 6 && left >= 6 {
-            stored_tile::<L, 6>(x, x_stride, w, count, totals)
-        } else if left >= 4 {
-            stored_tile::<L, 4>(x, x_stride, w, count, totals)
-        } else if left >= 2 {
-            stored_tile::<L, 2>(x, x_stride, w, count, totals)
-        } else {
-            stored_tile::<L, 1>(x, x_stride, w, count, totals)
-        }
+        by_height!(tile_height::<L>(left), R => {
+            stored_tile::<L, R>(x, x_stride, w, count, totals)
+        })
     }
 }
 
