@@ -1,0 +1,77 @@
+//! Everything that can go wrong in a command, and its exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use crate::bench::peer::PeerError;
+use crate::bench::stages::MeasureError;
+use crate::config::ConfigError;
+use crate::generate::GenerateError;
+use crate::keys::KeysError;
+use crate::logs::LogError;
+use crate::node::NodeError;
+use crate::open::OpenError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration was refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log filter was refused.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The file of keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The model was not found or cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The node did not start or ended badly.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// No answer.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// Splitting failed.
+    #[error(transparent)]
+    Split(#[from] super::split::SplitCommandError),
+    /// Verifying could not be done.
+    #[error(transparent)]
+    Verify(#[from] super::verify::VerifyCommandError),
+    /// A measurement failed.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// The peer of a measurement failed.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// Something could not be read or written.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard output is closed.
+    #[error("cannot write to standard output")]
+    Output(#[from] io::Error),
+    /// The terminal cannot be read.
+    #[error("cannot read from the terminal")]
+    Terminal(#[from] rustyline::error::ReadlineError),
+}
+
+impl CommandError {
+    /// 2 for what the user can mend on the command line or in the configuration, else 1.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}

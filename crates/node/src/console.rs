@@ -1,0 +1,60 @@
+//! Standard output and error: what people and scripts see.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// How to talk to whoever started the process.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    /// Say nothing but results and errors.
+    pub quiet: bool,
+    /// Whether standard error is a terminal: progress bars and colours have a reader.
+    pub terminal: bool,
+    /// Whether colours may be used.
+    pub color: bool,
+}
+
+impl Console {
+    /// For this process; `no_color` is whether `NO_COLOR` is set.
+    pub fn new(quiet: bool, no_color: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self { quiet, terminal, color: terminal && !no_color }
+    }
+
+    /// A result on standard output, as it is.
+    pub fn text(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// A line of a result on standard output.
+    pub fn line(&self, text: &str) -> io::Result<()> {
+        self.text(&format!("{text}\n"))
+    }
+
+    /// A result for programs on standard output.
+    pub fn json(&self, value: &serde_json::Value) -> io::Result<()> {
+        self.line(&format!("{value:#}"))
+    }
+
+    /// A remark on standard error; dropped if quiet.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            // Nobody is left to tell if standard error is closed.
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// A progress bar over bytes, hidden unless somebody watches.
+    pub fn byte_bar(&self, total: u64) -> indicatif::ProgressBar {
+        if self.quiet || !self.terminal {
+            return indicatif::ProgressBar::hidden();
+        }
+        let bar = indicatif::ProgressBar::new(total);
+        let template = "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+        if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar
+    }
+}
