@@ -54,6 +54,12 @@ struct Session {
     next: u32,
 }
 
+impl Session {
+    fn entry(&mut self) -> BatchEntry<'_, Sequence> {
+        BatchEntry { sequence: &mut self.sequence, rows: 1, scored: true, asked: &[] }
+    }
+}
+
 impl Measured<'_> {
     /// Refuses measurements that the model has no room for.
     pub fn check(&self, tokens: usize) -> Result<(), MeasureError> {
@@ -112,10 +118,7 @@ impl Measured<'_> {
             self.stage.reserve(&mut session.sequence, filled + 1)?;
         }
         let ids: Vec<u32> = sessions.iter().map(|session| session.next).collect();
-        let entry = |session: &'_ mut Session| -> BatchEntry<'_, Sequence> {
-            BatchEntry { sequence: &mut session.sequence, rows: 1, scored: true, asked: &[] }
-        };
-        let mut batch: Vec<_> = sessions.iter_mut().map(entry).collect();
+        let mut batch: Vec<_> = sessions.iter_mut().map(Session::entry).collect();
         let scores = self.stage.forward(&mut batch, &ids)?;
         for (session, scores) in sessions.iter_mut().zip(&scores) {
             session.next = choose(&mut session.sampler, Some(scores))?;
