@@ -44,16 +44,27 @@ pub struct NotEnoughMemory {
 }
 
 fn bf16_hint(halved: bool) -> &'static str {
-    if halved { "hold weights in half the memory with --format bf16 (other answers), " } else { "" }
+    if halved {
+        "hold weights in half the memory with --format bf16 (other answers), "
+    } else {
+        ""
+    }
 }
 
 /// What `slice` of a checkpoint needs if it is held as `format`, or as it is stored.
 pub fn needs(checkpoint: &dyn Checkpoint, slice: &Slice, format: Option<Dtype>) -> Needs {
     let profile = checkpoint.profile();
     let parts = slice.parts(profile.tied);
-    let weights = parts.into_iter().map(|part| part_bytes(checkpoint, part, format)).sum();
+    let weights = parts
+        .into_iter()
+        .map(|part| part_bytes(checkpoint, part, format))
+        .sum();
     let layers = u64::from(slice.layers.end - slice.layers.start);
-    Needs { weights, position: kv_bytes(profile, layers), context: u64::from(profile.context) }
+    Needs {
+        weights,
+        position: kv_bytes(profile, layers),
+        context: u64::from(profile.context),
+    }
 }
 
 /// Bytes of keys and values of one position in `layers` layers: two vectors of f32 each.
@@ -65,11 +76,15 @@ pub fn kv_bytes(profile: &Profile, layers: u64) -> u64 {
 pub fn part_bytes(checkpoint: &dyn Checkpoint, part: Part, format: Option<Dtype>) -> u64 {
     let specs = checkpoint.profile().tensors(part);
     let bytes = specs.iter().map(|spec| {
-        let stored = checkpoint.stored_dtype(part, spec.name).map(|stored| stored.canonical());
+        let stored = checkpoint
+            .stored_dtype(part, spec.name)
+            .map(|stored| stored.canonical());
         // Vectors (norms, biases) are held in f32 always.
         let matrix = format.or(stored).filter(|_| spec.shape.len() > 1);
         let dtype = matrix.unwrap_or(Dtype::F32);
-        spec.shape.iter().fold(dtype.bytes() as u64, |bytes, side| bytes.saturating_mul(*side))
+        spec.shape.iter().fold(dtype.bytes() as u64, |bytes, side| {
+            bytes.saturating_mul(*side)
+        })
     });
     bytes.fold(0, u64::saturating_add)
 }
@@ -91,11 +106,15 @@ pub struct Wishes {
 /// system does not say; nothing is refused then.
 pub fn plan(needs: Needs, wishes: Wishes, available: Option<u64>) -> Result<u64, NotEnoughMemory> {
     let full = needs.position.saturating_mul(needs.context);
-    let least = needs.position.saturating_mul(needs.context.min(KV_POSITIONS_MIN));
+    let least = needs
+        .position
+        .saturating_mul(needs.context.min(KV_POSITIONS_MIN));
     let taken = needs.weights.saturating_add(BASE_BYTES);
     let room = available.map_or(KV_DEFAULT_MAX, |available| available.saturating_sub(taken));
     let kv = wishes.kv.unwrap_or_else(|| {
-        let most = full.saturating_mul(wishes.sessions.max(1)).min(KV_DEFAULT_MAX);
+        let most = full
+            .saturating_mul(wishes.sessions.max(1))
+            .min(KV_DEFAULT_MAX);
         (room / 4).min(most).max(least)
     });
     let needed = taken.saturating_add(kv);
@@ -116,8 +135,17 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const NEEDS: Needs = Needs { weights: 1000 * MIB, position: 1 << 10, context: 32 << 10 };
-    const WISHES: Wishes = Wishes { kv: None, sessions: 64, force: false, halvable: true };
+    const NEEDS: Needs = Needs {
+        weights: 1000 * MIB,
+        position: 1 << 10,
+        context: 32 << 10,
+    };
+    const WISHES: Wishes = Wishes {
+        kv: None,
+        sessions: 64,
+        force: false,
+        halvable: true,
+    };
 
     #[test]
     fn memory_is_shared_out() {
@@ -137,16 +165,32 @@ mod tests {
         ];
         for (kv, available, expected) in cases {
             let found = plan(NEEDS, Wishes { kv, ..WISHES }, available);
-            assert_eq!(found.map_err(|error| error.needed), expected, "{kv:?} {available:?}");
+            assert_eq!(
+                found.map_err(|error| error.needed),
+                expected,
+                "{kv:?} {available:?}"
+            );
         }
-        let forced = Wishes { kv: Some(3 * gib), force: true, ..WISHES };
+        let forced = Wishes {
+            kv: Some(3 * gib),
+            force: true,
+            ..WISHES
+        };
         assert_eq!(plan(NEEDS, forced, Some(0)), Ok(3 * gib));
     }
 
     #[test]
     fn the_refusal_has_numbers() {
-        let message = plan(NEEDS, WISHES, Some(MIB)).expect_err("too little").to_string();
-        for part in ["1.1 GiB are needed", "1000.0 MiB of weights", "1.0 MiB are available", "--format bf16", "--force"] {
+        let message = plan(NEEDS, WISHES, Some(MIB))
+            .expect_err("too little")
+            .to_string();
+        for part in [
+            "1.1 GiB are needed",
+            "1000.0 MiB of weights",
+            "1.0 MiB are available",
+            "--format bf16",
+            "--force",
+        ] {
             assert!(message.contains(part), "{message}");
         }
     }

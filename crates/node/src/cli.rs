@@ -6,13 +6,10 @@ mod chat;
 mod config;
 mod error;
 mod generate;
-mod inspect;
 mod keys;
 mod open;
 mod run;
 mod serve;
-mod split;
-mod verify;
 
 use std::ffi::OsString;
 use std::io;
@@ -69,7 +66,12 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         _ => {}
     }
     let mut overrides = cli.command.overrides();
-    overrides.extend(cli.log.map(|value| Override { section: "log", key: "level", flag: "--log", value }));
+    overrides.extend(cli.log.map(|value| Override {
+        section: "log",
+        key: "level",
+        flag: "--log",
+        value,
+    }));
     let loaded = load(cli.config, &overrides)?;
     logs::start(&loaded.settings.log, console)?;
     let context = Context { loaded, console };
@@ -77,9 +79,6 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         Command::Serve(_) => serve::serve(&context),
         Command::Run(args) => run::run(&context, &args),
         Command::Chat(args) => chat::chat(&context, &args),
-        Command::Model(ModelCommand::Inspect(args)) => inspect::inspect(&context, &args),
-        Command::Model(ModelCommand::Split(args)) => split::split(&context, &args),
-        Command::Model(ModelCommand::Verify(args)) => verify::verify(&context, &args),
         Command::Model(ModelCommand::Fetch { repository }) => open::fetch(&context, &repository),
         Command::Config(config::ConfigCommand::Show { json }) => config::show(&context, json),
         Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
@@ -95,7 +94,9 @@ fn load(file: Option<PathBuf>, overrides: &[Override]) -> Result<Loaded, Command
     if let Some(path) = named.or_else(usual_file) {
         loaded.apply_file(&path)?;
     }
-    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
     loaded.apply_environment(std::env::vars_os().filter_map(text))?;
     loaded.apply_overrides(overrides)?;
     Ok(loaded)
@@ -104,13 +105,18 @@ fn load(file: Option<PathBuf>, overrides: &[Override]) -> Result<Loaded, Command
 /// The file of the user, if there is one.
 fn usual_file() -> Option<PathBuf> {
     let home = || environment("HOME").map(|home| PathBuf::from(home).join(".config"));
-    let folder = environment("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home)?;
+    let folder = environment("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(home)?;
     let file = folder.join("skein").join("skein.toml");
     file.is_file().then_some(file)
 }
 
 /// A variable that is set to something.
-#[expect(clippy::disallowed_methods, reason = "configuration is read in this crate alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "configuration is read in this crate alone"
+)]
 pub(crate) fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -17,7 +17,11 @@ impl Console {
     /// For this process; `no_color` is whether `NO_COLOR` is set.
     pub fn new(quiet: bool, no_color: bool) -> Self {
         let terminal = io::stderr().is_terminal();
-        Self { quiet, terminal, color: terminal && !no_color }
+        Self {
+            quiet,
+            terminal,
+            color: terminal && !no_color,
+        }
     }
 
     /// A result on standard output, as it is.
@@ -51,7 +55,8 @@ impl Console {
             return indicatif::ProgressBar::hidden();
         }
         let bar = indicatif::ProgressBar::new(total);
-        let template = "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+        let template =
+            "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
         if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

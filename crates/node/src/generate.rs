@@ -22,7 +22,9 @@ pub enum GenerateError {
     #[error("{0}; `skein run --raw` continues a prompt without it")]
     Template(#[from] TemplateError),
     /// There is no chat template.
-    #[error("{model} has no chat template, so it cannot chat: use `skein run --raw` to continue a text, or put a chat_template.jinja beside the model")]
+    #[error(
+        "{model} has no chat template, so it cannot chat: use `skein run --raw` to continue a text, or put a chat_template.jinja beside the model"
+    )]
     NoTemplate {
         /// The model's name.
         model: String,
@@ -34,7 +36,9 @@ pub enum GenerateError {
     #[error("--stop: {0}")]
     Stop(#[from] StopError),
     /// The prompt fills the context.
-    #[error("the prompt has {prompt} tokens and the context {context}: no room is left for an answer")]
+    #[error(
+        "the prompt has {prompt} tokens and the context {context}: no room is left for an answer"
+    )]
     ContextFull {
         /// Tokens of the prompt.
         prompt: usize,
@@ -98,7 +102,10 @@ impl Assembly {
     /// The text that an event adds.
     pub fn push(&mut self, event: Event) -> Result<String, GenerationError> {
         match event {
-            Event::Started { prompt_tokens, reused_tokens } => {
+            Event::Started {
+                prompt_tokens,
+                reused_tokens,
+            } => {
                 self.answer.usage.prompt = prompt_tokens;
                 self.answer.usage.reused = reused_tokens;
                 Ok(String::new())

@@ -20,13 +20,17 @@ pub enum FetchError {
     #[error("the client of the hub cannot be started")]
     Client(#[source] HFError),
     /// The cache does not have it, and the network may not be used.
-    #[error("{repository} is not in the local cache, and fetching is off; set model.fetch = true or leave out --offline")]
+    #[error(
+        "{repository} is not in the local cache, and fetching is off; set model.fetch = true or leave out --offline"
+    )]
     NotCached {
         /// The repository.
         repository: String,
     },
     /// The hub cannot be reached.
-    #[error("cannot reach the hub to fetch {repository}: check the network, or copy the model's folder here by other means and give its path")]
+    #[error(
+        "cannot reach the hub to fetch {repository}: check the network, or copy the model's folder here by other means and give its path"
+    )]
     NoNetwork {
         /// The repository.
         repository: String,
@@ -35,7 +39,9 @@ pub enum FetchError {
         source: HFError,
     },
     /// The hub has no such repository or commit.
-    #[error("the hub has no {repository}: check the name and the commit (and HF_TOKEN, if it is private)")]
+    #[error(
+        "the hub has no {repository}: check the name and the commit (and HF_TOKEN, if it is private)"
+    )]
     NotFound {
         /// The repository.
         repository: String,
@@ -44,7 +50,9 @@ pub enum FetchError {
         source: HFError,
     },
     /// The hub refuses.
-    #[error("the hub does not give {repository} to you: accept its terms on its page, and set HF_TOKEN")]
+    #[error(
+        "the hub does not give {repository} to you: accept its terms on its page, and set HF_TOKEN"
+    )]
     Denied {
         /// The repository.
         repository: String,
@@ -72,7 +80,9 @@ impl ProgressHandler for Bar {
             ProgressEvent::Download(DownloadEvent::Start { total_bytes, .. }) => {
                 self.0.set_length(*total_bytes);
             }
-            ProgressEvent::Download(DownloadEvent::AggregateProgress { bytes_completed, .. }) => {
+            ProgressEvent::Download(DownloadEvent::AggregateProgress {
+                bytes_completed, ..
+            }) => {
                 self.0.set_position(*bytes_completed);
             }
             ProgressEvent::Download(DownloadEvent::Complete) => self.0.finish_and_clear(),
@@ -82,8 +92,16 @@ impl ProgressHandler for Bar {
 }
 
 /// The folder of a commit: from the cache, or fetched into it if `online`.
-pub fn fetch(repository: &Repository, online: bool, console: Console) -> Result<PathBuf, FetchError> {
-    let Repository { owner, name, commit } = repository;
+pub fn fetch(
+    repository: &Repository,
+    online: bool,
+    console: Console,
+) -> Result<PathBuf, FetchError> {
+    let Repository {
+        owner,
+        name,
+        commit,
+    } = repository;
     let described = format!("{owner}/{name}@{commit}");
     let client = HFClientSync::new().map_err(FetchError::Client)?;
     let model = client.model(owner.as_str(), name.as_str());
@@ -98,8 +116,11 @@ pub fn fetch(repository: &Repository, online: bool, console: Console) -> Result<
             .send()
     };
     if !online {
-        return download(true, indicatif::ProgressBar::hidden())
-            .map_err(|_| FetchError::NotCached { repository: described });
+        return download(true, indicatif::ProgressBar::hidden()).map_err(|_| {
+            FetchError::NotCached {
+                repository: described,
+            }
+        });
     }
     console.note(&format!("fetching {described} into the cache of the hub"));
     let error = match download(false, console.byte_bar(0)) {
@@ -110,7 +131,9 @@ pub fn fetch(repository: &Repository, online: bool, console: Console) -> Result<
     if let (FetchError::NoNetwork { .. }, Ok(folder)) =
         (&error, download(true, indicatif::ProgressBar::hidden()))
     {
-        console.note(&format!("the hub cannot be reached; using {described} of the local cache"));
+        console.note(&format!(
+            "the hub cannot be reached; using {described} of the local cache"
+        ));
         return Ok(folder);
     }
     Err(error)
@@ -118,9 +141,9 @@ pub fn fetch(repository: &Repository, online: bool, console: Console) -> Result<
 
 fn explain(repository: String, source: HFError) -> FetchError {
     match source {
-        HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } | HFError::EntryNotFound { .. } => {
-            FetchError::NotFound { repository, source }
-        }
+        HFError::RepoNotFound { .. }
+        | HFError::RevisionNotFound { .. }
+        | HFError::EntryNotFound { .. } => FetchError::NotFound { repository, source },
         HFError::AuthRequired { .. } | HFError::Forbidden { .. } => {
             FetchError::Denied { repository, source }
         }

@@ -2,11 +2,17 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod budget;
+pub mod cli;
 pub mod config;
 pub mod console;
 pub mod generate;
 pub mod hub;
+pub mod keys;
 pub mod locate;
 pub mod logs;
 pub mod memory;
+pub mod node;
+pub mod open;
+pub mod prompt;
 pub mod stop;

@@ -4,10 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::nearest;
+use skein_weights::manifest::MANIFEST_FILE;
 
-/// The file that makes a folder one that Skein split.
-pub const MANIFEST_FILE: &str = "manifest.json";
+use crate::config::nearest;
 
 /// The forms that are accepted, for messages.
 const FORMS: &str = "a model is a Hugging Face folder (config.json and *.safetensors), a folder \
@@ -98,7 +97,9 @@ pub enum LocateError {
         advice: String,
     },
     /// A repository whose content is not fixed.
-    #[error("{text} names a repository of the hub, but not one commit of it; write {repository}@COMMIT with the 40 digits that the hub shows under \"Files\", \"History\", so that everybody loads the same bytes")]
+    #[error(
+        "{text} names a repository of the hub, but not one commit of it; write {repository}@COMMIT with the 40 digits that the hub shows under \"Files\", \"History\", so that everybody loads the same bytes"
+    )]
     NoCommit {
         /// What was asked for.
         text: String,
@@ -128,22 +129,36 @@ pub fn locate(text: &str) -> Result<Place, LocateError> {
         Ok(metadata) if metadata.is_dir() => folder(path),
         Ok(_) => file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => absent(text),
-        Err(source) => Err(LocateError::Unreadable { path: path.to_owned(), source }),
+        Err(source) => Err(LocateError::Unreadable {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 fn names(path: &Path) -> Result<Vec<String>, LocateError> {
-    let unreadable = |source| LocateError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| LocateError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(unreadable)? {
-        names.push(entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(unreadable)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort();
     Ok(names)
 }
 
 fn is_pickle(name: &str) -> bool {
-    [".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().any(|end| name.ends_with(end))
+    [".bin", ".pt", ".pth", ".ckpt", ".pkl"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 fn folder(path: &Path) -> Result<Place, LocateError> {
@@ -157,36 +172,66 @@ fn folder(path: &Path) -> Result<Place, LocateError> {
         return Ok(Place::HuggingFace(path.to_owned()));
     }
     if weights {
-        return Err(LocateError::NoConfig { path: path.to_owned() });
+        return Err(LocateError::NoConfig {
+            path: path.to_owned(),
+        });
     }
     if let Some(file) = names.iter().find(|name| is_pickle(name)) {
-        return Err(LocateError::PickleOnly { path: path.to_owned(), file: file.clone() });
+        return Err(LocateError::PickleOnly {
+            path: path.to_owned(),
+            file: file.clone(),
+        });
     }
     if has("config.json") {
-        return Err(LocateError::NoWeights { path: path.to_owned() });
+        return Err(LocateError::NoWeights {
+            path: path.to_owned(),
+        });
     }
     let model_inside = |name: &&String| {
         let inner = path.join(name);
-        name.ends_with(".gguf") || ["config.json", MANIFEST_FILE].iter().any(|f| inner.join(f).is_file())
+        name.ends_with(".gguf")
+            || ["config.json", MANIFEST_FILE]
+                .iter()
+                .any(|f| inner.join(f).is_file())
     };
     let found = names.iter().filter(model_inside).take(5);
-    let candidates = found.map(|name| path.join(name).display().to_string()).collect();
-    Err(LocateError::NoModel { path: path.to_owned(), candidates })
+    let candidates = found
+        .map(|name| path.join(name).display().to_string())
+        .collect();
+    Err(LocateError::NoModel {
+        path: path.to_owned(),
+        candidates,
+    })
 }
 
 fn file(path: &Path) -> Result<Place, LocateError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new(".")).display().to_string();
-    let refuse = |what, advice| LocateError::NotAModelFile { path: path.to_owned(), what, advice };
+    let refuse = |what, advice| LocateError::NotAModelFile {
+        path: path.to_owned(),
+        what,
+        advice,
+    };
     if name.ends_with(".gguf") {
         return Ok(Place::Gguf(path.to_owned()));
     }
     if is_pickle(&name) {
-        return Err(LocateError::PickleOnly { path: path.to_owned(), file: name });
+        return Err(LocateError::PickleOnly {
+            path: path.to_owned(),
+            file: name,
+        });
     }
     if name.ends_with(".safetensors") || name.ends_with(".json") {
-        return Err(refuse("one file of a model", format!("give its folder: {parent}")));
+        return Err(refuse(
+            "one file of a model",
+            format!("give its folder: {parent}"),
+        ));
     }
     Err(refuse("no model file", FORMS.to_owned()))
 }
@@ -200,20 +245,37 @@ fn absent(text: &str) -> Result<Place, LocateError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         !part.is_empty() && part.len() <= 96 && !part.starts_with('.') && part.chars().all(allowed)
     };
-    let hub = repository.split_once('/').filter(|(owner, name)| plain(owner) && plain(name));
-    let parent_exists = Path::new(text).parent().is_some_and(|parent| parent.is_dir());
+    let hub = repository
+        .split_once('/')
+        .filter(|(owner, name)| plain(owner) && plain(name));
+    let parent_exists = Path::new(text)
+        .parent()
+        .is_some_and(|parent| parent.is_dir());
     match (hub, commit) {
         (Some((owner, name)), Some(commit)) => {
             if commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 let (owner, name) = (owner.to_owned(), name.to_owned());
-                return Ok(Place::Hub(Repository { owner, name, commit: commit.to_lowercase() }));
+                return Ok(Place::Hub(Repository {
+                    owner,
+                    name,
+                    commit: commit.to_lowercase(),
+                }));
             }
-            Err(LocateError::NoCommit { text: text.to_owned(), repository: repository.to_owned() })
+            Err(LocateError::NoCommit {
+                text: text.to_owned(),
+                repository: repository.to_owned(),
+            })
         }
         (Some(_), None) if !parent_exists && !text.ends_with(".gguf") => {
-            Err(LocateError::NoCommit { text: text.to_owned(), repository: repository.to_owned() })
+            Err(LocateError::NoCommit {
+                text: text.to_owned(),
+                repository: repository.to_owned(),
+            })
         }
-        _ => Err(LocateError::NotFound { text: text.to_owned(), near: near(Path::new(text)) }),
+        _ => Err(LocateError::NotFound {
+            text: text.to_owned(),
+            near: near(Path::new(text)),
+        }),
     }
 }
 
@@ -222,14 +284,18 @@ fn near(path: &Path) -> Vec<String> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return Vec::new();
     };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     let Ok(there) = names(parent) else {
         // Nor is the folder there: the mistake may be further up.
         return near(parent);
     };
     let best = nearest(name, there.iter().map(String::as_str));
-    best.map(|best| parent.join(best).display().to_string()).into_iter().collect()
+    best.map(|best| parent.join(best).display().to_string())
+        .into_iter()
+        .collect()
 }
 
 #[cfg(test)]

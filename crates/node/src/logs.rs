@@ -10,7 +10,9 @@ use crate::console::Console;
 
 /// The filter cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("log.level {level:?} cannot be read ({reason}): write error, warn, info, debug or trace, or parts such as info,skein_gateway=debug")]
+#[error(
+    "log.level {level:?} cannot be read ({reason}): write error, warn, info, debug or trace, or parts such as info,skein_gateway=debug"
+)]
 pub struct LogError {
     /// What was given.
     pub level: String,
@@ -20,7 +22,10 @@ pub struct LogError {
 
 /// Checks a filter.
 pub fn filter(level: &str) -> Result<EnvFilter, LogError> {
-    let refuse = |reason: String| LogError { level: level.to_owned(), reason };
+    let refuse = |reason: String| LogError {
+        level: level.to_owned(),
+        reason,
+    };
     // The parser takes any word for the name of a part, so a misspelt level would silence all.
     let levels = ["error", "warn", "info", "debug", "trace", "off"];
     for part in level.split(',').map(str::trim) {
@@ -29,7 +34,9 @@ pub fn filter(level: &str) -> Result<EnvFilter, LogError> {
             return Err(refuse(format!("{word:?} is no level")));
         }
     }
-    EnvFilter::builder().parse(level).map_err(|error| refuse(error.to_string()))
+    EnvFilter::builder()
+        .parse(level)
+        .map_err(|error| refuse(error.to_string()))
 }
 
 /// Starts logging for the whole process. A second call changes nothing.
@@ -58,12 +65,20 @@ mod tests {
 
     #[test]
     fn levels_are_checked() {
-        for good in ["info", "WARN", "info,skein_gateway=debug", "skein_model=trace"] {
+        for good in [
+            "info",
+            "WARN",
+            "info,skein_gateway=debug",
+            "skein_model=trace",
+        ] {
             assert!(filter(good).is_ok(), "{good}");
         }
         for bad in ["inof", "info,skein_gateway=loud", "", "3"] {
             let message = filter(bad).expect_err(bad).to_string();
-            assert!(message.contains("is no level") && message.contains("debug"), "{message}");
+            assert!(
+                message.contains("is no level") && message.contains("debug"),
+                "{message}"
+            );
         }
     }
 }

@@ -21,7 +21,11 @@ pub fn peak() -> Option<ByteSize> {
 /// What a control group (version 2) still allows.
 fn group_room() -> Option<u64> {
     let number = |name: &str| -> Option<u64> {
-        fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
+        fs::read_to_string(format!("/sys/fs/cgroup/{name}"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     };
     let used = number("memory.current")?;
     // Cached files count as used and are given back when asked for.
@@ -51,7 +55,10 @@ mod tests {
         assert_eq!(field(text, "MemAvailable:"), Some(7 * 1024));
         assert_eq!(field(text, "MemFree:"), None);
         assert_eq!(field("MemAvailable: x kB", "MemAvailable:"), None);
-        let (available, peak) = (available().expect("linux says"), peak().expect("linux says"));
+        let (available, peak) = (
+            available().expect("linux says"),
+            peak().expect("linux says"),
+        );
         assert!(available.0 > 0 && peak.0 > 1 << 20);
     }
 }

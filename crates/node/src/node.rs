@@ -123,7 +123,7 @@ pub struct LocalModel {
     /// Its name.
     pub name: String,
     /// Its tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
+    pub tokenizer: Tokenizer,
     /// Its chat template.
     pub template: Option<Arc<ChatTemplate>>,
     /// Sampling where nobody says otherwise.
@@ -170,7 +170,11 @@ impl LocalModel {
     ) -> Result<Self, NodeError> {
         let checkpoint = opened.checkpoint.as_ref();
         let profile = checkpoint.profile();
-        let name = settings.model.name.clone().unwrap_or_else(|| opened.name.clone());
+        let name = settings
+            .model
+            .name
+            .clone()
+            .unwrap_or_else(|| opened.name.clone());
         // First what is quick and may fail: loading takes long.
         let config = engine_config(&settings.engine)?;
         let vocabulary = checkpoint.vocabulary()?;
@@ -195,7 +199,7 @@ impl LocalModel {
             engine,
             name,
             stop_ids: tokenizer.eos().to_vec(),
-            tokenizer: Arc::new(tokenizer),
+            tokenizer,
             template: template.map(Arc::new),
             sampling,
             fingerprint: format!("fp_{}", &numerics[..12]),
@@ -212,7 +216,7 @@ impl LocalModel {
             fingerprint: self.fingerprint.clone(),
             context_length: limits.session_positions(),
             vocabulary: limits.vocabulary,
-            tokenizer: Arc::clone(&self.tokenizer),
+            tokenizer: self.tokenizer.clone(),
             template: self.template.clone(),
             stop_ids: self.stop_ids.clone(),
             sampling: self.sampling.clone(),
@@ -278,13 +282,17 @@ pub fn sampling(defaults: &GenerationDefaults) -> SamplingParams {
         temperature: defaults.temperature.unwrap_or(base.temperature),
         top_k: defaults.top_k.unwrap_or(base.top_k),
         top_p: defaults.top_p.unwrap_or(base.top_p),
-        repetition_penalty: defaults.repetition_penalty.unwrap_or(base.repetition_penalty),
+        repetition_penalty: defaults
+            .repetition_penalty
+            .unwrap_or(base.repetition_penalty),
         ..base
     }
 }
 
 /// The engine's settings, checked.
-pub fn engine_config(settings: &EngineSettings) -> Result<EngineConfig, skein_serving::ConfigError> {
+pub fn engine_config(
+    settings: &EngineSettings,
+) -> Result<EngineConfig, skein_serving::ConfigError> {
     let config = EngineConfig {
         sessions_max: settings.sessions_max as usize,
         decode_rows_max: settings.decode_rows_max as usize,
@@ -324,12 +332,18 @@ pub fn gateway_config(settings: &Settings) -> Result<GatewayConfig, NodeError> {
 
 fn tls(settings: &GatewaySettings) -> Result<Option<TlsPem>, NodeError> {
     let read = |path: &Path, setting| {
-        fs::read(path).map_err(|source| NodeError::File { path: path.to_owned(), setting, source })
+        fs::read(path).map_err(|source| NodeError::File {
+            path: path.to_owned(),
+            setting,
+            source,
+        })
     };
     match (&settings.tls_certificate, &settings.tls_key) {
         (None, None) => Ok(None),
         (Some(_), None) => Err(NodeError::HalfTls { missing: "tls_key" }),
-        (None, Some(_)) => Err(NodeError::HalfTls { missing: "tls_certificate" }),
+        (None, Some(_)) => Err(NodeError::HalfTls {
+            missing: "tls_certificate",
+        }),
         (Some(certificate), Some(key)) => Ok(Some(TlsPem {
             certificates: read(certificate, "tls_certificate")?,
             key: read(key, "tls_key")?,
@@ -393,7 +407,11 @@ impl Node {
         tasks.spawn_critical("gateway", async move {
             skein_gateway::serve(listener, gateway, stopping).await
         });
-        Ok(Self { model, tasks, settings: settings.clone() })
+        Ok(Self {
+            model,
+            tasks,
+            settings: settings.clone(),
+        })
     }
 
     /// Runs until a signal comes or a part fails, then ends everything in order: the gateway takes
@@ -419,7 +437,10 @@ impl Node {
             tracing::warn!(tasks = ?report.unfinished, "did not end in time");
         }
         // Its clients are gone: what still runs there serves nobody.
-        if tokio::time::timeout(stop, self.model.shutdown(Duration::ZERO)).await.is_err() {
+        if tokio::time::timeout(stop, self.model.shutdown(Duration::ZERO))
+            .await
+            .is_err()
+        {
             tracing::warn!("the engine did not end in time");
         }
         report

@@ -19,13 +19,18 @@ pub struct Message {
 impl Message {
     /// `content`, said by `role`.
     pub fn new(role: &'static str, content: &str) -> Self {
-        Self { role, content: content.to_owned() }
+        Self {
+            role,
+            content: content.to_owned(),
+        }
     }
 }
 
 /// The ids of a conversation up to where the answer begins.
 pub fn chat_prompt(model: &LocalModel, messages: &[Message]) -> Result<Vec<u32>, GenerateError> {
-    let missing = || GenerateError::NoTemplate { model: model.name.clone() };
+    let missing = || GenerateError::NoTemplate {
+        model: model.name.clone(),
+    };
     let template = model.template.as_ref().ok_or_else(missing)?;
     let messages: Vec<_> = messages
         .iter()

@@ -101,7 +101,10 @@ fn tensors(shape: Shape) -> Vec<(String, Vec<u64>)> {
     let (hidden, middle) = (wide(shape.hidden), wide(shape.intermediate));
     let kv = hidden / wide(shape.heads) * wide(shape.kv_heads);
     let mut list = vec![
-        ("model.embed_tokens.weight".to_owned(), vec![wide(shape.vocabulary), hidden]),
+        (
+            "model.embed_tokens.weight".to_owned(),
+            vec![wide(shape.vocabulary), hidden],
+        ),
         ("model.norm.weight".to_owned(), vec![hidden]),
     ];
     for layer in 0..shape.layers {
@@ -150,7 +153,11 @@ fn write_weights(shape: Shape, dtype: Dtype, folder: &Path) -> io::Result<()> {
     for (name, shape) in &list {
         let norm = name.ends_with("norm.weight");
         for _ in 0..shape.iter().product::<u64>() {
-            let value = if norm { 1.0 } else { random.normal() * DEVIATION };
+            let value = if norm {
+                1.0
+            } else {
+                random.normal() * DEVIATION
+            };
             match dtype {
                 Dtype::F32 => out.write_all(&value.to_le_bytes())?,
                 // Cut off, not rounded: random values stay random.
@@ -190,7 +197,9 @@ impl Random {
 
     /// `count` token ids below `vocabulary`.
     pub fn ids(&mut self, count: usize, vocabulary: u32) -> Vec<u32> {
-        (0..count).map(|_| (self.bits() % u64::from(vocabulary.max(1))) as u32).collect()
+        (0..count)
+            .map(|_| (self.bits() % u64::from(vocabulary.max(1))) as u32)
+            .collect()
     }
 }
 
@@ -204,11 +213,20 @@ mod tests {
         let folder = prepare(SHAPES[1], Dtype::Bf16, cache.path()).expect("written");
         let bytes = fs::read(folder.join(WEIGHTS_FILE)).expect("there");
         let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
-        let values: u64 = tensors(SHAPES[1]).iter().map(|(_, s)| s.iter().product::<u64>()).sum();
+        let values: u64 = tensors(SHAPES[1])
+            .iter()
+            .map(|(_, s)| s.iter().product::<u64>())
+            .sum();
         assert_eq!(bytes.len(), 8 + header + 2 * values as usize);
-        let before = fs::metadata(folder.join(WEIGHTS_FILE)).expect("there").modified().expect("a time");
+        let before = fs::metadata(folder.join(WEIGHTS_FILE))
+            .expect("there")
+            .modified()
+            .expect("a time");
         let again = prepare(SHAPES[1], Dtype::Bf16, cache.path()).expect("found");
-        let after = fs::metadata(again.join(WEIGHTS_FILE)).expect("there").modified().expect("a time");
+        let after = fs::metadata(again.join(WEIGHTS_FILE))
+            .expect("there")
+            .modified()
+            .expect("a time");
         assert_eq!(before, after);
     }
 
@@ -218,6 +236,9 @@ mod tests {
         let values: Vec<f64> = (0..100_000).map(|_| f64::from(random.normal())).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
-        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02,
+            "{mean} {variance}"
+        );
     }
 }

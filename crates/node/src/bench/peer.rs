@@ -101,7 +101,10 @@ impl Peer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|source| PeerError::Start { python: settings.python.to_owned(), source })?;
+            .map_err(|source| PeerError::Start {
+                python: settings.python.to_owned(),
+                source,
+            })?;
         let input = child.stdin.take().expect("asked for a pipe");
         let mut output = BufReader::new(child.stdout.take().expect("asked for a pipe"));
         let ready = answer(&mut output);
@@ -109,7 +112,12 @@ impl Peer {
             let _ = child.kill();
             let _ = child.wait();
         }
-        Ok(Self { child, input, output, ready: ready? })
+        Ok(Self {
+            child,
+            input,
+            output,
+            ready: ready?,
+        })
     }
 
     /// One round.
@@ -141,6 +149,8 @@ fn answer<T: for<'a> Deserialize<'a>>(output: &mut impl io::BufRead) -> Result<T
     if read == 0 {
         return Err(PeerError::Ended(io::ErrorKind::UnexpectedEof.into()));
     }
-    serde_json::from_str(&line)
-        .map_err(|error| PeerError::Answer { reason: error.to_string(), line })
+    serde_json::from_str(&line).map_err(|error| PeerError::Answer {
+        reason: error.to_string(),
+        line,
+    })
 }

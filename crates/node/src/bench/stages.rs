@@ -22,7 +22,9 @@ pub enum MeasureError {
     #[error(transparent)]
     Sample(#[from] SampleError),
     /// The model's context is too short.
-    #[error("{needed} tokens are needed, the model's context has {context}; lower --prompt or --decode")]
+    #[error(
+        "{needed} tokens are needed, the model's context has {context}; lower --prompt or --decode"
+    )]
     Context {
         /// Tokens needed.
         needed: usize,
@@ -56,7 +58,12 @@ struct Session {
 
 impl Session {
     fn entry(&mut self) -> BatchEntry<'_, Sequence> {
-        BatchEntry { sequence: &mut self.sequence, rows: 1, scored: true, asked: &[] }
+        BatchEntry {
+            sequence: &mut self.sequence,
+            rows: 1,
+            scored: true,
+            asked: &[],
+        }
     }
 }
 
@@ -65,7 +72,10 @@ impl Measured<'_> {
     pub fn check(&self, tokens: usize) -> Result<(), MeasureError> {
         let context = self.stage.limits().context;
         match tokens > context {
-            true => Err(MeasureError::Context { needed: tokens, context }),
+            true => Err(MeasureError::Context {
+                needed: tokens,
+                context,
+            }),
             false => Ok(()),
         }
     }
@@ -82,7 +92,12 @@ impl Measured<'_> {
 
     /// Tokens per second, of all together, of `batch` sessions with `before` tokens each that get
     /// `tokens` more.
-    pub fn decode(&mut self, batch: usize, before: usize, tokens: usize) -> Result<f64, MeasureError> {
+    pub fn decode(
+        &mut self,
+        batch: usize,
+        before: usize,
+        tokens: usize,
+    ) -> Result<f64, MeasureError> {
         let mut sessions = Vec::with_capacity(batch);
         for _ in 0..batch {
             let ids = self.random.ids(before, self.stage.limits().vocabulary);
@@ -93,7 +108,9 @@ impl Measured<'_> {
             self.step(&mut sessions)?;
         }
         let seconds = self.clock.now().since(start).as_secs_f64();
-        sessions.into_iter().for_each(|session| self.stage.release(session.sequence));
+        sessions
+            .into_iter()
+            .for_each(|session| self.stage.release(session.sequence));
         Ok((batch * tokens) as f64 / seconds.max(1e-9))
     }
 
@@ -105,11 +122,20 @@ impl Measured<'_> {
             let filled = self.stage.filled(&sequence);
             self.stage.reserve(&mut sequence, filled + chunk.len())?;
             let scored = (index + 1) * CHUNK >= ids.len();
-            let entry = BatchEntry { sequence: &mut sequence, rows: chunk.len(), scored, asked: &[] };
+            let entry = BatchEntry {
+                sequence: &mut sequence,
+                rows: chunk.len(),
+                scored,
+                asked: &[],
+            };
             scores = self.stage.forward(&mut [entry], chunk)?;
         }
         let next = choose(&mut sampler, scores.first())?;
-        Ok(Session { sequence, sampler, next })
+        Ok(Session {
+            sequence,
+            sampler,
+            next,
+        })
     }
 
     fn step(&mut self, sessions: &mut [Session]) -> Result<(), MeasureError> {
@@ -128,10 +154,16 @@ impl Measured<'_> {
 }
 
 fn greedy() -> SamplingParams {
-    SamplingParams { temperature: 0.0, ..SamplingParams::default() }
+    SamplingParams {
+        temperature: 0.0,
+        ..SamplingParams::default()
+    }
 }
 
 fn choose(sampler: &mut Sampler, scores: Option<&Scores>) -> Result<u32, MeasureError> {
-    let missing = StageError::ScoreCount { found: 0, expected: 1 };
+    let missing = StageError::ScoreCount {
+        found: 0,
+        expected: 1,
+    };
     Ok(sampler.sample(scores.ok_or(missing)?)?.id)
 }

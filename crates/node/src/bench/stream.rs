@@ -21,7 +21,10 @@ impl Stream {
     pub fn new(bytes: usize, threads: usize) -> Self {
         let lines = (bytes / size_of::<[u64; LANES]>()).max(1);
         let words = (0..lines as u64).map(|line| [line; LANES]).collect();
-        Self { words, threads: threads.max(1) }
+        Self {
+            words,
+            threads: threads.max(1),
+        }
     }
 
     /// Reads the whole buffer once, each thread its own part; bytes per second.

@@ -11,7 +11,12 @@ use crate::config::Override;
 ///
 /// Exit codes: 0 done, 1 failed, 2 the command line was not understood.
 #[derive(Debug, Parser)]
-#[command(name = "skein", version, arg_required_else_help = true, propagate_version = true)]
+#[command(
+    name = "skein",
+    version,
+    arg_required_else_help = true,
+    propagate_version = true
+)]
 pub struct Cli {
     /// Configuration file (else SKEIN_CONFIG, else skein/skein.toml in the user's configuration).
     #[arg(long, global = true, value_name = "FILE")]
@@ -66,14 +71,6 @@ pub enum Command {
 /// Work with models.
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
-    /// Show what a model is, what it needs, and whether it can be served.
-    Inspect(InspectArgs),
-    /// Cut a model into files by layer, with a manifest of hashes.
-    ///
-    /// Can be stopped at any time; the same command goes on where it stopped.
-    Split(SplitArgs),
-    /// Check every byte of a folder written by `skein model split`, then run each slice once.
-    Verify(VerifyArgs),
     /// Fetch org/name@commit into the cache of the hub and print its folder.
     Fetch {
         /// The repository and the 40 digits of the commit: org/name@commit.
@@ -334,9 +331,21 @@ impl Command {
         match self {
             Self::Serve(args) => {
                 let mut list = args.model.overrides();
-                push(&mut list, "gateway", "listen", "--listen", args.listen.as_ref());
+                push(
+                    &mut list,
+                    "gateway",
+                    "listen",
+                    "--listen",
+                    args.listen.as_ref(),
+                );
                 push(&mut list, "model", "name", "--name", args.name.as_ref());
-                push(&mut list, "gateway", "keys_file", "--keys-file", args.keys_file.as_ref());
+                push(
+                    &mut list,
+                    "gateway",
+                    "keys_file",
+                    "--keys-file",
+                    args.keys_file.as_ref(),
+                );
                 list
             }
             Self::Run(args) => args.model.overrides(),
@@ -350,12 +359,42 @@ impl ModelArgs {
     fn overrides(&self) -> Vec<Override> {
         let mut list = Vec::new();
         push(&mut list, "model", "path", "--model", self.model.as_ref());
-        push(&mut list, "model", "format", "--format", self.format.as_ref());
-        push(&mut list, "engine", "threads", "--threads", self.threads.as_ref());
-        push(&mut list, "engine", "kv_memory", "--kv-memory", self.kv_memory.as_ref());
+        push(
+            &mut list,
+            "model",
+            "format",
+            "--format",
+            self.format.as_ref(),
+        );
+        push(
+            &mut list,
+            "engine",
+            "threads",
+            "--threads",
+            self.threads.as_ref(),
+        );
+        push(
+            &mut list,
+            "engine",
+            "kv_memory",
+            "--kv-memory",
+            self.kv_memory.as_ref(),
+        );
         let set = |on: bool, text: &str| on.then(|| text.to_owned());
-        push(&mut list, "model", "force", "--force", set(self.force, "true").as_ref());
-        push(&mut list, "model", "fetch", "--offline", set(self.offline, "false").as_ref());
+        push(
+            &mut list,
+            "model",
+            "force",
+            "--force",
+            set(self.force, "true").as_ref(),
+        );
+        push(
+            &mut list,
+            "model",
+            "fetch",
+            "--offline",
+            set(self.offline, "false").as_ref(),
+        );
         list
     }
 }
@@ -367,5 +406,10 @@ fn push(
     flag: &'static str,
     value: Option<&String>,
 ) {
-    list.extend(value.map(|value| Override { section, key, flag, value: value.clone() }));
+    list.extend(value.map(|value| Override {
+        section,
+        key,
+        flag,
+        value: value.clone(),
+    }));
 }

@@ -37,7 +37,9 @@ fn parse(line: &str) -> Line<'_> {
         "/system" => Line::System(rest.trim()),
         "/help" | "/?" => Line::Help,
         // A path may begin like this; a command has one word of letters.
-        _ if word.starts_with('/') && word[1..].chars().all(char::is_alphabetic) => Line::Unknown(word),
+        _ if word.starts_with('/') && word[1..].chars().all(char::is_alphabetic) => {
+            Line::Unknown(word)
+        }
         _ => Line::Say(line),
     }
 }
@@ -65,7 +67,10 @@ pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, Comma
     console.note(&format!("talking with {}; {HELP}", model.name));
     let runtime = node::runtime()?;
     let mut editor = DefaultEditor::new()?;
-    let mut talk = Conversation { system: args.system.clone(), messages: Vec::new() };
+    let mut talk = Conversation {
+        system: args.system.clone(),
+        messages: Vec::new(),
+    };
     loop {
         let line = match editor.readline("> ") {
             Ok(line) => line,
@@ -112,7 +117,8 @@ async fn answer(
     let mut signals = StopSignals::new().map_err(NodeError::System)?;
     let prompt = chat_prompt(model, &talk.all())?;
     let request = args.sampling.request(model, prompt)?;
-    let assembly = Assembly::new(&model.tokenizer, &args.sampling.stop).map_err(GenerateError::from)?;
+    let assembly =
+        Assembly::new(&model.tokenizer, &args.sampling.stop).map_err(GenerateError::from)?;
     let generation = model.handle.submit(request).map_err(GenerateError::from)?;
     let interrupted = async {
         signals.next().await;

@@ -43,7 +43,9 @@ pub struct ExplainArgs {
 
 pub(super) fn show(context: &Context, json: bool) -> Result<ExitCode, CommandError> {
     match json {
-        true => context.console.json(&reference::show_json(&context.loaded))?,
+        true => context
+            .console
+            .json(&reference::show_json(&context.loaded))?,
         false => context.console.text(&reference::show(&context.loaded))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -69,7 +71,9 @@ pub(super) fn explain(args: &ExplainArgs, console: Console) -> Result<ExitCode, 
             || "run `skein config explain` for all of them".to_owned(),
             |near| format!("did you mean {near}?"),
         );
-        return Err(CommandError::Usage(format!("there is no setting {name}; {hint}")));
+        return Err(CommandError::Usage(format!(
+            "there is no setting {name}; {hint}"
+        )));
     }
     console.text(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -19,7 +19,12 @@ pub(super) fn load(context: &Context) -> Result<LocalModel, CommandError> {
     let path = settings.model.path.as_deref().ok_or(NodeError::NoModel)?;
     let opened = open::open(path, settings.model.fetch, context.console)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    Ok(LocalModel::start(&opened, settings, &Metrics::new(), clock)?)
+    Ok(LocalModel::start(
+        &opened,
+        settings,
+        &Metrics::new(),
+        clock,
+    )?)
 }
 
 impl SamplingArgs {
@@ -54,11 +59,17 @@ impl SamplingArgs {
     ) -> Result<Request, CommandError> {
         let limits = model.handle.limits();
         let sampling = self.over(&model.sampling)?;
-        sampling.validate(limits.vocabulary).map_err(GenerateError::from)?;
+        sampling
+            .validate(limits.vocabulary)
+            .map_err(GenerateError::from)?;
         let context = limits.session_positions();
         let room = context.saturating_sub(prompt.len());
         if room == 0 {
-            return Err(GenerateError::ContextFull { prompt: prompt.len(), context }.into());
+            return Err(GenerateError::ContextFull {
+                prompt: prompt.len(),
+                context,
+            }
+            .into());
         }
         Ok(Request {
             client: ClientId::new("local"),
@@ -66,7 +77,6 @@ impl SamplingArgs {
             max_tokens: self.max_tokens.unwrap_or(room),
             sampling,
             stop_ids: model.stop_ids.clone(),
-            logprobs: 0,
             ignore_eos: false,
             deadline: None,
         })

@@ -21,7 +21,10 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Command
     let text = prompt_text(args)?;
     let model = generate::load(context)?;
     let prompt = match args.raw {
-        true => model.tokenizer.encode(&text, Specials::AddAndParse).map_err(GenerateError::from)?,
+        true => model
+            .tokenizer
+            .encode(&text, Specials::AddAndParse)
+            .map_err(GenerateError::from)?,
         false => {
             let system = args.system.iter().map(|text| Message::new("system", text));
             let messages: Vec<_> = system.chain([Message::new("user", &text)]).collect();
@@ -35,7 +38,11 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, Command
         let interrupted = answer.finish == "interrupted";
         show_end(context.console, &answer, args.json)?;
         model.shutdown(std::time::Duration::ZERO).await;
-        Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+        Ok(if interrupted {
+            ExitCode::from(INTERRUPTED)
+        } else {
+            ExitCode::SUCCESS
+        })
     });
     runtime.shutdown_timeout(context.loaded.settings.runtime.stop.0);
     done
@@ -46,12 +53,15 @@ fn prompt_text(args: &RunArgs) -> Result<String, CommandError> {
         return Ok(args.prompt.clone());
     }
     let mut text = String::new();
-    let read = io::stdin().lock().take(PROMPT_BYTES_MAX + 1).read_to_string(&mut text);
+    let read = io::stdin()
+        .lock()
+        .take(PROMPT_BYTES_MAX + 1)
+        .read_to_string(&mut text);
     let what = "cannot read the prompt from standard input".to_owned();
     match read {
-        Ok(bytes) if bytes as u64 > PROMPT_BYTES_MAX => {
-            Err(CommandError::Usage(format!("the prompt has more than {PROMPT_BYTES_MAX} bytes")))
-        }
+        Ok(bytes) if bytes as u64 > PROMPT_BYTES_MAX => Err(CommandError::Usage(format!(
+            "the prompt has more than {PROMPT_BYTES_MAX} bytes"
+        ))),
         Ok(_) => Ok(text),
         Err(source) => Err(CommandError::Io { what, source }),
     }
@@ -65,12 +75,19 @@ async fn answer(
     signals: &mut StopSignals,
 ) -> Result<Answer, CommandError> {
     let request = args.sampling.request(model, prompt)?;
-    let assembly = Assembly::new(&model.tokenizer, &args.sampling.stop).map_err(GenerateError::from)?;
+    let assembly =
+        Assembly::new(&model.tokenizer, &args.sampling.stop).map_err(GenerateError::from)?;
     let generation = model.handle.submit(request).map_err(GenerateError::from)?;
     let interrupted = async {
         signals.next().await;
     };
-    let show = |text: &str| if args.json { Ok(()) } else { console.text(text) };
+    let show = |text: &str| {
+        if args.json {
+            Ok(())
+        } else {
+            console.text(text)
+        }
+    };
     Ok(read(generation, assembly, interrupted, show).await?)
 }
 

@@ -13,9 +13,10 @@ pub(super) fn serve(context: &Context) -> Result<ExitCode, CommandError> {
     // What is quick to find out comes before what takes long.
     node::check_settings(settings)?;
     let listener = node::listen(settings.gateway.listen)?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| NodeError::Listen { listen: settings.gateway.listen, source })?;
+    let address = listener.local_addr().map_err(|source| NodeError::Listen {
+        listen: settings.gateway.listen,
+        source,
+    })?;
     let opened = open::open(path, settings.model.fetch, context.console)?;
     let runtime = node::runtime()?;
     let start = settings.clone();
@@ -27,8 +28,14 @@ pub(super) fn serve(context: &Context) -> Result<ExitCode, CommandError> {
             // Nothing is held yet that would have to be ended in order.
             _ = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
         };
-        let scheme = if settings.gateway.tls_certificate.is_some() { "https" } else { "http" };
-        context.console.line(&format!("listening on {scheme}://{address}"))?;
+        let scheme = if settings.gateway.tls_certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        context
+            .console
+            .line(&format!("listening on {scheme}://{address}"))?;
         node.run(&mut signals).await?;
         Ok(ExitCode::SUCCESS)
     });

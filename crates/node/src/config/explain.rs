@@ -17,26 +17,42 @@ impl Field {
     }
 
     fn default_text(&self) -> String {
-        self.default_value().map_or_else(|| "not set".to_owned(), |value| value.to_string())
+        self.default_value()
+            .map_or_else(|| "not set".to_owned(), |value| value.to_string())
     }
 }
 
 fn join(lines: &[&str]) -> String {
-    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ").trim().to_owned()
+    lines
+        .iter()
+        .map(|line| line.trim())
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim()
+        .to_owned()
 }
 
 /// Every setting whose `section.key` begins with `filter`, as text for a terminal.
 pub fn text(filter: &str) -> String {
     let mut out = String::new();
     for section in SECTIONS {
-        let fields = section.fields.iter().filter(|f| format!("{}.{}", f.section, f.key).starts_with(filter));
+        let fields = section
+            .fields
+            .iter()
+            .filter(|f| format!("{}.{}", f.section, f.key).starts_with(filter));
         let fields: Vec<&Field> = fields.collect();
         if fields.is_empty() {
             continue;
         }
         let _ = writeln!(out, "[{}]  {}\n", section.name, join(section.doc));
         for field in fields {
-            let _ = writeln!(out, "  {} ({}, default: {})", field.key, field.type_name, field.default_text());
+            let _ = writeln!(
+                out,
+                "  {} ({}, default: {})",
+                field.key,
+                field.type_name,
+                field.default_text()
+            );
             let _ = writeln!(out, "      environment: {}", environment_name(field));
             for line in field.doc {
                 let _ = writeln!(out, "      {}", line.trim());
@@ -77,16 +93,19 @@ pub fn markdown() -> String {
 
 /// The same for programs.
 pub fn json() -> serde_json::Value {
-    let fields = SECTIONS.iter().flat_map(|section| section.fields).map(|field| {
-        serde_json::json!({
-            "section": field.section,
-            "key": field.key,
-            "type": field.type_name,
-            "default": field.default_value(),
-            "environment": environment_name(field),
-            "doc": field.paragraph(),
-        })
-    });
+    let fields = SECTIONS
+        .iter()
+        .flat_map(|section| section.fields)
+        .map(|field| {
+            serde_json::json!({
+                "section": field.section,
+                "key": field.key,
+                "type": field.type_name,
+                "default": field.default_value(),
+                "environment": environment_name(field),
+                "doc": field.paragraph(),
+            })
+        });
     serde_json::Value::Array(fields.collect())
 }
 
@@ -114,7 +133,10 @@ pub fn show_json(loaded: &Loaded) -> serde_json::Value {
         let fields = section.fields.iter().map(|field| {
             let value = loaded.settings.get(field.section, field.key);
             let origin = loaded.origin(field).to_string();
-            (field.key.to_owned(), serde_json::json!({ "value": value, "origin": origin }))
+            (
+                field.key.to_owned(),
+                serde_json::json!({ "value": value, "origin": origin }),
+            )
         });
         sections.insert(section.name.to_owned(), fields.collect());
     }

@@ -109,7 +109,11 @@ pub enum ConfigError {
 }
 
 fn hint(suggestion: &str) -> String {
-    if suggestion.is_empty() { String::new() } else { format!("; {suggestion}") }
+    if suggestion.is_empty() {
+        String::new()
+    } else {
+        format!("; {suggestion}")
+    }
 }
 
 /// One setting given on the command line.
@@ -136,20 +140,32 @@ pub struct Loaded {
 impl Loaded {
     /// Where the value of a setting came from.
     pub fn origin(&self, field: &Field) -> Origin {
-        self.origins.get(&(field.section, field.key)).cloned().unwrap_or(Origin::Default)
+        self.origins
+            .get(&(field.section, field.key))
+            .cloned()
+            .unwrap_or(Origin::Default)
     }
 
     /// Defaults alone.
     pub fn defaults() -> Self {
-        Self { settings: Settings::default(), origins: BTreeMap::new() }
+        Self {
+            settings: Settings::default(),
+            origins: BTreeMap::new(),
+        }
     }
 
     /// Reads a file over what is there.
     pub fn apply_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let unreadable = |source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
         let bytes = fs::metadata(path).map_err(unreadable)?.len();
         if bytes > FILE_BYTES_MAX {
-            return Err(ConfigError::TooLarge { path: path.to_owned(), bytes });
+            return Err(ConfigError::TooLarge {
+                path: path.to_owned(),
+                bytes,
+            });
         }
         let text = fs::read_to_string(path).map_err(unreadable)?;
         self.apply_text(&text, path)
@@ -157,9 +173,12 @@ impl Loaded {
 
     /// Reads the text of a file over what is there; `path` is for messages.
     pub fn apply_text(&mut self, text: &str, path: &Path) -> Result<(), ConfigError> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            ConfigError::Syntax { path: path.to_owned(), message: error.to_string() }
-        })?;
+        let table: toml::Table =
+            text.parse()
+                .map_err(|error: toml::de::Error| ConfigError::Syntax {
+                    path: path.to_owned(),
+                    message: error.to_string(),
+                })?;
         let origin = Origin::File(path.to_owned());
         for (name, value) in &table {
             let section = find_section(name, &origin)?;
@@ -189,8 +208,9 @@ impl Loaded {
         let mut sorted: Vec<_> = variables.into_iter().collect();
         sorted.sort();
         for (name, text) in sorted {
-            let Some((section, key)) =
-                name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.split_once("__"))
+            let Some((section, key)) = name
+                .strip_prefix(ENV_PREFIX)
+                .and_then(|rest| rest.split_once("__"))
             else {
                 continue;
             };
@@ -209,7 +229,9 @@ impl Loaded {
             let origin = Origin::Flag(change.flag.to_owned());
             let section = find_section(change.section, &origin)?;
             let field = find_field(section, change.key, &origin)?;
-            let result = self.settings.set_text(field.section, field.key, &change.value);
+            let result = self
+                .settings
+                .set_text(field.section, field.key, &change.value);
             self.record(field, &origin, result)?;
         }
         Ok(())
@@ -227,24 +249,30 @@ impl Loaded {
             key: field.key.to_owned(),
             message,
         })?;
-        self.origins.insert((field.section, field.key), origin.clone());
+        self.origins
+            .insert((field.section, field.key), origin.clone());
         Ok(())
     }
 }
 
 /// The name of the environment variable of a setting.
 pub fn environment_name(field: &Field) -> String {
-    format!("{ENV_PREFIX}{}__{}", field.section.to_uppercase(), field.key.to_uppercase())
+    format!(
+        "{ENV_PREFIX}{}__{}",
+        field.section.to_uppercase(),
+        field.key.to_uppercase()
+    )
 }
 
 fn find_section(name: &str, origin: &Origin) -> Result<&'static Section, ConfigError> {
-    SECTIONS.iter().find(|section| section.name == name).ok_or_else(|| {
-        ConfigError::UnknownSection {
+    SECTIONS
+        .iter()
+        .find(|section| section.name == name)
+        .ok_or_else(|| ConfigError::UnknownSection {
             origin: origin.clone(),
             name: name.to_owned(),
             suggestion: suggest(name, SECTIONS.iter().map(|section| section.name)),
-        }
-    })
+        })
 }
 
 fn find_field(
@@ -252,12 +280,16 @@ fn find_field(
     name: &str,
     origin: &Origin,
 ) -> Result<&'static Field, ConfigError> {
-    section.fields.iter().find(|field| field.key == name).ok_or_else(|| ConfigError::UnknownKey {
-        origin: origin.clone(),
-        section: section.name.to_owned(),
-        name: name.to_owned(),
-        suggestion: suggest_field(section, name),
-    })
+    section
+        .fields
+        .iter()
+        .find(|field| field.key == name)
+        .ok_or_else(|| ConfigError::UnknownKey {
+            origin: origin.clone(),
+            section: section.name.to_owned(),
+            name: name.to_owned(),
+            suggestion: suggest_field(section, name),
+        })
 }
 
 /// The nearest key of the section, else a section that has exactly this key, else all keys.
@@ -265,7 +297,9 @@ fn suggest_field(section: &Section, name: &str) -> String {
     if let Some(near) = nearest(name, section.fields.iter().map(|field| field.key)) {
         return format!("did you mean {near}?");
     }
-    let elsewhere = SECTIONS.iter().find(|s| s.fields.iter().any(|field| field.key == name));
+    let elsewhere = SECTIONS
+        .iter()
+        .find(|s| s.fields.iter().any(|field| field.key == name));
     match elsewhere {
         Some(other) => format!("{name} belongs into [{}]", other.name),
         None => suggest(name, section.fields.iter().map(|field| field.key)),

@@ -90,13 +90,17 @@ macro_rules! text_setting {
             fn from_toml(value: &toml::Value) -> Result<Self, String> {
                 match value {
                     toml::Value::String(text) => Self::from_text(text),
-                    other => Err(format!(concat!("expected ", $expected, ", found {}"), found(other))),
+                    other => Err(format!(
+                        concat!("expected ", $expected, ", found {}"),
+                        found(other)
+                    )),
                 }
             }
 
             fn from_text(text: &str) -> Result<Self, String> {
                 let parse: fn(&str) -> Option<Self> = $parse;
-                parse(text).ok_or_else(|| format!(concat!("expected ", $expected, ", found {:?}"), text))
+                parse(text)
+                    .ok_or_else(|| format!(concat!("expected ", $expected, ", found {:?}"), text))
             }
 
             fn to_toml(&self) -> Option<toml::Value> {
@@ -107,7 +111,13 @@ macro_rules! text_setting {
     };
 }
 
-text_setting!(String, "text", "a text", |text| Some(text.to_owned()), Self::clone);
+text_setting!(
+    String,
+    "text",
+    "a text",
+    |text| Some(text.to_owned()),
+    Self::clone
+);
 text_setting!(
     PathBuf,
     "path",
@@ -142,7 +152,9 @@ text_setting!(
         "bf16" => Some(Format::Bf16),
         _ => None,
     },
-    |format| format.dtype().map_or_else(|| "auto".to_owned(), |dtype| dtype.to_string())
+    |format| format
+        .dtype()
+        .map_or_else(|| "auto".to_owned(), |dtype| dtype.to_string())
 );
 text_setting!(
     LogFormat,
@@ -175,7 +187,10 @@ fn parse_span(text: &str) -> Option<Span> {
         _ => return None,
     };
     let number: u64 = number.parse().ok()?;
-    number.checked_mul(millis).map(Duration::from_millis).map(Span)
+    number
+        .checked_mul(millis)
+        .map(Duration::from_millis)
+        .map(Span)
 }
 
 impl Setting for ByteSize {
@@ -187,7 +202,10 @@ impl Setting for ByteSize {
             toml::Value::Integer(bytes) => u64::try_from(*bytes)
                 .map(Self)
                 .map_err(|_| format!("a size cannot be negative, found {bytes}")),
-            other => Err(format!("expected a size such as \"512MiB\", found {}", found(other))),
+            other => Err(format!(
+                "expected a size such as \"512MiB\", found {}",
+                found(other)
+            )),
         }
     }
 
@@ -197,7 +215,9 @@ impl Setting for ByteSize {
 
     fn to_toml(&self) -> Option<toml::Value> {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let even = units.iter().find(|(_, unit)| self.0 != 0 && self.0 % unit == 0);
+        let even = units
+            .iter()
+            .find(|(_, unit)| self.0 != 0 && self.0 % unit == 0);
         Some(match even {
             Some((name, unit)) => toml::Value::String(format!("{}{name}", self.0 / unit)),
             None => toml::Value::String(format!("{}B", self.0)),
@@ -238,7 +258,9 @@ impl Setting for bool {
     const TYPE: &'static str = "true or false";
 
     fn from_toml(value: &toml::Value) -> Result<Self, String> {
-        value.as_bool().ok_or_else(|| format!("expected true or false, found {}", found(value)))
+        value
+            .as_bool()
+            .ok_or_else(|| format!("expected true or false, found {}", found(value)))
     }
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -258,18 +280,30 @@ impl Setting for Vec<String> {
     const TYPE: &'static str = "list of texts";
 
     fn from_toml(value: &toml::Value) -> Result<Self, String> {
-        let refuse = || format!("expected a list of texts such as [\"a\", \"b\"], found {}", found(value));
+        let refuse = || {
+            format!(
+                "expected a list of texts such as [\"a\", \"b\"], found {}",
+                found(value)
+            )
+        };
         let list = value.as_array().ok_or_else(refuse)?;
-        list.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(refuse)).collect()
+        list.iter()
+            .map(|item| item.as_str().map(str::to_owned).ok_or_else(refuse))
+            .collect()
     }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
         Ok(items.map(str::to_owned).collect())
     }
 
     fn to_toml(&self) -> Option<toml::Value> {
-        Some(toml::Value::Array(self.iter().cloned().map(toml::Value::String).collect()))
+        Some(toml::Value::Array(
+            self.iter().cloned().map(toml::Value::String).collect(),
+        ))
     }
 }
 
@@ -281,7 +315,11 @@ impl<T: Setting> Setting for Option<T> {
     }
 
     fn from_text(text: &str) -> Result<Self, String> {
-        if text.is_empty() { Ok(None) } else { T::from_text(text).map(Some) }
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            T::from_text(text).map(Some)
+        }
     }
 
     fn to_toml(&self) -> Option<toml::Value> {

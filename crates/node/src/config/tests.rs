@@ -4,13 +4,16 @@ use super::*;
 
 fn read(text: &str) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded::defaults();
-    loaded.apply_text(text, Path::new("skein.toml")).map(|()| loaded)
+    loaded
+        .apply_text(text, Path::new("skein.toml"))
+        .map(|()| loaded)
 }
 
 #[test]
 fn file_before_environment_before_flags() {
-    let mut loaded = read("[gateway]\nlisten = \"127.0.0.1:1\"\n[engine]\nthreads = 3\n[log]\nlevel = \"warn\"")
-        .expect("a good file");
+    let mut loaded =
+        read("[gateway]\nlisten = \"127.0.0.1:1\"\n[engine]\nthreads = 3\n[log]\nlevel = \"warn\"")
+            .expect("a good file");
     let variables = [
         ("SKEIN_GATEWAY__LISTEN", "127.0.0.1:2"),
         ("SKEIN_ENGINE__THREADS", "4"),
@@ -43,16 +46,31 @@ fn file_before_environment_before_flags() {
 #[test]
 fn refusals_say_what_to_do() {
     let cases = [
-        ("[gateway]\nlisen = \"127.0.0.1:1\"", "skein.toml: there is no setting lisen in [gateway]; did you mean listen?"),
-        ("[gatway]", "skein.toml: there is no section [gatway]; did you mean gateway?"),
+        (
+            "[gateway]\nlisen = \"127.0.0.1:1\"",
+            "skein.toml: there is no setting lisen in [gateway]; did you mean listen?",
+        ),
+        (
+            "[gatway]",
+            "skein.toml: there is no section [gatway]; did you mean gateway?",
+        ),
         ("[engine]\nlisten = 1", "listen belongs into [gateway]"),
         ("[engine]\nzzz = 1", "known are threads"),
         ("gateway = 1", "write [gateway] on a line of its own"),
-        ("[gateway]\nlisten = 80", "gateway.listen: expected an address and a port such as \"127.0.0.1:8080\""),
-        ("[engine]\nthreads = -1", "expected a whole number from 0 to"),
+        (
+            "[gateway]\nlisten = 80",
+            "gateway.listen: expected an address and a port such as \"127.0.0.1:8080\"",
+        ),
+        (
+            "[engine]\nthreads = -1",
+            "expected a whole number from 0 to",
+        ),
         ("[engine]\nkv_memory = \"many\"", "\"many\" is no size"),
         ("[runtime]\ndrain = \"20\"", "expected a duration such as"),
-        ("[model]\nformat = \"int3\"", "expected \"auto\", \"f32\" or \"bf16\", found \"int3\""),
+        (
+            "[model]\nformat = \"int3\"",
+            "expected \"auto\", \"f32\" or \"bf16\", found \"int3\"",
+        ),
         ("[model\n", "is no valid TOML"),
     ];
     for (text, expected) in cases {
@@ -61,8 +79,14 @@ fn refusals_say_what_to_do() {
     }
     let mut loaded = Loaded::defaults();
     let unknown = [("SKEIN_GATEWAY__LISTN".to_owned(), "x".to_owned())];
-    let message = loaded.apply_environment(unknown).expect_err("unknown").to_string();
-    assert!(message.starts_with("SKEIN_GATEWAY__LISTN: ") && message.contains("listen?"), "{message}");
+    let message = loaded
+        .apply_environment(unknown)
+        .expect_err("unknown")
+        .to_string();
+    assert!(
+        message.starts_with("SKEIN_GATEWAY__LISTN: ") && message.contains("listen?"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -77,10 +101,18 @@ fn what_is_shown_can_be_read_again() {
 #[test]
 fn every_setting_is_documented() {
     for field in SECTIONS.iter().flat_map(|section| section.fields) {
-        assert!(field.paragraph().len() > 20, "{}.{}", field.section, field.key);
+        assert!(
+            field.paragraph().len() > 20,
+            "{}.{}",
+            field.section,
+            field.key
+        );
         assert!(explain::text("").contains(&environment_name(field)));
     }
-    assert_eq!(explain::json().as_array().expect("a list").len(), SECTIONS.iter().map(|s| s.fields.len()).sum::<usize>());
+    assert_eq!(
+        explain::json().as_array().expect("a list").len(),
+        SECTIONS.iter().map(|s| s.fields.len()).sum::<usize>()
+    );
 }
 
 #[test]
@@ -97,7 +129,9 @@ fn the_committed_reference_is_current() {
 fn the_example_is_valid() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../etc/skein.toml");
     let mut loaded = Loaded::defaults();
-    loaded.apply_file(Path::new(path)).expect("etc/skein.toml is valid");
+    loaded
+        .apply_file(Path::new(path))
+        .expect("etc/skein.toml is valid");
 }
 
 proptest::proptest! {

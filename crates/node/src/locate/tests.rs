@@ -11,7 +11,7 @@ fn each_form_is_found() {
     let at = |name: &str| root.path().join(name);
     touch(&at("hf/config.json"));
     touch(&at("hf/model.safetensors"));
-    touch(&at("split/manifest.json"));
+    touch(&at("split/skein.json"));
     touch(&at("lone.gguf"));
     let find = |name: &str| locate(&at(name).display().to_string()).expect(name);
     assert_eq!(find("hf"), Place::HuggingFace(at("hf")));
@@ -42,12 +42,18 @@ fn each_mistake_has_its_words() {
         (path("bare"), "no config.json"),
         (path("pickle"), "pickle weights only (pytorch_model.bin)"),
         (path("pickle/pytorch_model.bin"), "pickle weights only"),
-        (path("nothing"), "holds no model; a model is a Hugging Face folder"),
+        (
+            path("nothing"),
+            "holds no model; a model is a Hugging Face folder",
+        ),
         (path("nothing/readme.md"), "is no model file"),
         (path("one/model.safetensors"), "give its folder: "),
         ("org/name".to_owned(), "write org/name@COMMIT"),
         ("org/name@main".to_owned(), "write org/name@COMMIT"),
-        ("no-such-thing-here".to_owned(), "org/name@commit of the hub"),
+        (
+            "no-such-thing-here".to_owned(),
+            "org/name@commit of the hub",
+        ),
         (String::new(), "there is no model at "),
         ("../../@x".to_owned(), "there is no model at "),
     ];

@@ -1,0 +1,349 @@
+//! `skein bench model`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use skein_base::ByteSize;
+use skein_model::{Pool, SliceModel};
+use skein_runtime::{Clock, SystemClock};
+use skein_serving::ModelStage;
+use skein_weights::{Dtype, Slice};
+
+use super::args::BenchArgs;
+use super::{CommandError, Context, environment};
+use crate::bench::checkpoint::{Random, SHAPES, prepare};
+use crate::bench::median;
+use crate::bench::peer::{Peer, PeerRound, PeerSettings};
+use crate::bench::stages::Measured;
+use crate::bench::stream::{BUFFER_BYTES, Stream};
+use crate::budget;
+use crate::config::{Format, Setting as _};
+use crate::memory;
+use crate::node::NodeError;
+use crate::open::{self, Opened};
+
+/// How many sessions decode together.
+const BATCHES: [usize; 4] = [1, 4, 8, 16];
+/// Passes over the stream's buffer in one round; the best counts, as the others were disturbed.
+const STREAM_PASSES: usize = 4;
+
+/// What one round measured.
+#[derive(Debug, Clone, Default)]
+struct Round {
+    /// Bytes per second.
+    stream: f64,
+    /// Seconds.
+    first_token: f64,
+    /// Tokens per second.
+    prefill: f64,
+    /// Tokens per second of all sessions, for each of [`BATCHES`].
+    decode: Vec<f64>,
+    peer: Option<PeerRound>,
+}
+
+/// What was measured once.
+#[derive(Debug, Clone, Copy)]
+struct Once {
+    load_seconds: f64,
+    weight_bytes: u64,
+    step_bytes: u64,
+    peak: Option<ByteSize>,
+}
+
+pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, CommandError> {
+    let format = Format::from_text(&args.format).map_err(|reason| usage("--format", &reason))?;
+    let dtype = format.dtype().unwrap_or(Dtype::Bf16);
+    if args.rounds == 0 || args.prompt == 0 || args.decode == 0 {
+        return Err(usage(
+            "--rounds, --prompt and --decode",
+            "must be at least 1",
+        ));
+    }
+    let clock = SystemClock::new();
+    let threads = if args.threads == 0 {
+        crate::node::threads(0)
+    } else {
+        args.threads
+    };
+    let opened = checkpoint(context, args, dtype)?;
+    let mut peer = start_peer(context, args, &opened, (dtype, threads))?;
+    let (mut measured, once) = load(&opened, args, (dtype, threads), &clock)?;
+    measured.check(args.prompt.max(2 * args.decode + 1))?;
+    // Not counted: pages are touched and caches filled for the first time.
+    one_round(&mut measured, args, None, &mut None)?;
+    let once = Once {
+        peak: memory::peak(),
+        ..once
+    };
+    let stream = Stream::new(BUFFER_BYTES, threads);
+    let mut rounds = Vec::with_capacity(args.rounds);
+    for number in 1..=args.rounds {
+        context
+            .console
+            .note(&format!("round {number} of {}", args.rounds));
+        rounds.push(one_round(&mut measured, args, Some(&stream), &mut peer)?);
+    }
+    let set = format!("{:?}", measured.stage.model().instruction_set());
+    let mut report = report(args, once, &rounds, (dtype, threads, &set));
+    if let Some(peer) = peer {
+        report["transformers"]["load_seconds"] = json!(peer.ready.load_seconds);
+        report["transformers"]["versions"] = json!(format!(
+            "transformers {}, torch {}",
+            peer.ready.transformers, peer.ready.torch
+        ));
+        report["transformers"]["peak_bytes"] = json!(peer.end()?);
+    }
+    match args.json {
+        true => context.console.json(&report)?,
+        false => context.console.text(&table(&report))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn usage(what: &str, reason: &str) -> CommandError {
+    CommandError::Usage(format!("{what} {reason}"))
+}
+
+/// The given model, or random weights that are made on the spot.
+fn checkpoint(context: &Context, args: &BenchArgs, dtype: Dtype) -> Result<Opened, CommandError> {
+    let console = context.console;
+    if let Some(model) = &args.model {
+        return Ok(open::open(
+            model,
+            context.loaded.settings.model.fetch,
+            console,
+        )?);
+    }
+    let Some(shape) = SHAPES.into_iter().find(|shape| shape.name == args.shape) else {
+        let known = SHAPES.map(|shape| shape.name).join(", ");
+        return Err(usage(
+            "--shape",
+            &format!("{} is not known; known are {known}", args.shape),
+        ));
+    };
+    let cache = cache_folder(args)?;
+    console.note(&format!(
+        "random weights of the shape of {} in {}",
+        shape.name,
+        cache.display()
+    ));
+    let what = format!("cannot write random weights to {}", cache.display());
+    let folder =
+        prepare(shape, dtype, &cache).map_err(|source| CommandError::Io { what, source })?;
+    Ok(open::open(&folder.display().to_string(), false, console)?)
+}
+
+fn cache_folder(args: &BenchArgs) -> Result<PathBuf, CommandError> {
+    if let Some(folder) = &args.cache {
+        return Ok(folder.clone());
+    }
+    let home = || environment("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let base = environment("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(home);
+    let base = base.ok_or_else(|| usage("--cache", "is needed: there is no HOME"))?;
+    Ok(base.join("skein").join("bench"))
+}
+
+fn start_peer(
+    context: &Context,
+    args: &BenchArgs,
+    opened: &Opened,
+    (dtype, threads): (Dtype, usize),
+) -> Result<Option<Peer>, CommandError> {
+    let Some(python) = &args.peer_transformers else {
+        return Ok(None);
+    };
+    if !opened.path.is_dir() {
+        return Err(usage("--peer-transformers", "needs a Hugging Face folder"));
+    }
+    context.console.note("loading the model in transformers");
+    let (prompt, decode) = (args.prompt, args.decode);
+    let model = opened.path.as_path();
+    Ok(Some(Peer::start(PeerSettings {
+        python,
+        model,
+        dtype,
+        threads,
+        prompt,
+        decode,
+    })?))
+}
+
+fn load<'a>(
+    opened: &Opened,
+    args: &BenchArgs,
+    (dtype, threads): (Dtype, usize),
+    clock: &'a dyn Clock,
+) -> Result<(Measured<'a>, Once), CommandError> {
+    let profile = opened.checkpoint.profile();
+    let layers = profile.layers;
+    let most = BATCHES[BATCHES.len() - 1];
+    let positions = (most * (2 * args.decode + 64)).max(args.prompt + 64) as u64;
+    let kv = positions * budget::kv_bytes(profile, u64::from(layers));
+    let start = clock.now();
+    let pool = Arc::new(Pool::new(threads));
+    let source = opened.checkpoint.as_ref();
+    let model = SliceModel::load(source, Slice::whole(layers), Some(dtype), pool)
+        .map_err(NodeError::from)?;
+    let once = Once {
+        load_seconds: clock.now().since(start).as_secs_f64(),
+        weight_bytes: model.weight_bytes(),
+        step_bytes: model.bytes_per_step(),
+        peak: None,
+    };
+    let stage = ModelStage::new(model, kv);
+    Ok((
+        Measured {
+            stage,
+            clock,
+            random: Random(7),
+        },
+        once,
+    ))
+}
+
+/// Every measurement once, the stream before and after decoding, since it drifts.
+fn one_round(
+    measured: &mut Measured<'_>,
+    args: &BenchArgs,
+    stream: Option<&Stream>,
+    peer: &mut Option<Peer>,
+) -> Result<Round, CommandError> {
+    let read = |clock: &dyn Clock| -> f64 {
+        let passes = (0..STREAM_PASSES).map(|_| stream.map_or(0.0, |stream| stream.measure(clock)));
+        passes.fold(0.0, f64::max)
+    };
+    let mut round = Round::default();
+    round.first_token = measured.first_token(args.prompt)?;
+    round.prefill = args.prompt as f64 / round.first_token;
+    let before = read(measured.clock);
+    for batch in BATCHES {
+        round
+            .decode
+            .push(measured.decode(batch, args.decode, args.decode)?);
+        if batch == 1 {
+            round.stream = (before + read(measured.clock)) / 2.0;
+        }
+    }
+    round.peer = peer.as_mut().map(Peer::round).transpose()?;
+    Ok(round)
+}
+
+fn report(
+    args: &BenchArgs,
+    once: Once,
+    rounds: &[Round],
+    (dtype, threads, set): (Dtype, usize, &str),
+) -> Value {
+    let over =
+        |value: &dyn Fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
+    let batches = BATCHES.iter().enumerate().map(|(index, batch)| {
+        json!({ "sessions": batch, "tokens_per_second": over(&|round| round.decode[index]) })
+    });
+    let share = |round: &Round| round.decode[0] * once.step_bytes as f64 / round.stream;
+    let mut report = json!({
+        "model": args.model.as_ref().unwrap_or(&args.shape),
+        "format": dtype.to_string(),
+        "threads": threads,
+        "instruction_set": set,
+        "rounds": rounds.len(),
+        "prompt": args.prompt,
+        "decode_after": args.decode,
+        "load_seconds": once.load_seconds,
+        "weight_bytes": once.weight_bytes,
+        "bytes_per_token": once.step_bytes,
+        "peak_bytes": once.peak.map(|peak| peak.0),
+        "stream_bytes_per_second": over(&|round| round.stream),
+        "floor_tokens_per_second": over(&|round| round.stream / once.step_bytes as f64),
+        "first_token_seconds": over(&|round| round.first_token),
+        "prefill_tokens_per_second": over(&|round| round.prefill),
+        "decode_tokens_per_second": over(&|round| round.decode[0]),
+        "share_of_floor": over(&share),
+        "batched": batches.collect::<Vec<_>>(),
+    });
+    if rounds.iter().all(|round| round.peer.is_some()) && !rounds.is_empty() {
+        let peer = |value: fn(PeerRound) -> f64| over(&|round| round.peer.map_or(f64::NAN, value));
+        report["transformers"] = json!({
+            "prefill_tokens_per_second": peer(|round| round.prefill),
+            "decode_tokens_per_second": peer(|round| round.decode),
+        });
+    }
+    report
+}
+
+fn table(report: &Value) -> String {
+    let number = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
+    let size = |value: &Value| {
+        value
+            .as_u64()
+            .map_or_else(|| "unknown".to_owned(), |bytes| ByteSize(bytes).to_string())
+    };
+    let text = |name: &str| report[name].as_str().unwrap_or_default().to_owned();
+    let mut rows = vec![
+        (
+            "model".to_owned(),
+            format!("{}, {}", text("model"), text("format")),
+        ),
+        (
+            "threads".to_owned(),
+            format!("{}, {}", report["threads"], text("instruction_set")),
+        ),
+        (
+            "load".to_owned(),
+            format!("{:.2} s", number("load_seconds")),
+        ),
+        ("weights".to_owned(), size(&report["weight_bytes"])),
+        ("peak memory".to_owned(), size(&report["peak_bytes"])),
+        (
+            "stream".to_owned(),
+            format!("{:.1} GB/s", number("stream_bytes_per_second") / 1e9),
+        ),
+        (
+            format!("prefill {}", report["prompt"]),
+            format!("{:.1} tok/s", number("prefill_tokens_per_second")),
+        ),
+        (
+            "first token".to_owned(),
+            format!("{:.3} s", number("first_token_seconds")),
+        ),
+        (
+            format!("decode {0} after {0}", report["decode_after"]),
+            format!(
+                "{:.2} tok/s, {:.0} % of the floor of {:.2}",
+                number("decode_tokens_per_second"),
+                100.0 * number("share_of_floor"),
+                number("floor_tokens_per_second"),
+            ),
+        ),
+    ];
+    for batch in report["batched"].as_array().into_iter().flatten().skip(1) {
+        let rate = batch["tokens_per_second"].as_f64().unwrap_or(f64::NAN);
+        rows.push((
+            format!("decode, {} sessions", batch["sessions"]),
+            format!("{rate:.1} tok/s"),
+        ));
+    }
+    let peer = &report["transformers"];
+    if peer.is_object() {
+        let rate = |name: &str| peer[name].as_f64().unwrap_or(f64::NAN);
+        rows.push((
+            "transformers".to_owned(),
+            peer["versions"].as_str().unwrap_or("").to_owned(),
+        ));
+        rows.push((
+            "  prefill".to_owned(),
+            format!("{:.1} tok/s", rate("prefill_tokens_per_second")),
+        ));
+        rows.push((
+            "  decode".to_owned(),
+            format!("{:.2} tok/s", rate("decode_tokens_per_second")),
+        ));
+        rows.push(("  peak memory".to_owned(), size(&peer["peak_bytes"])));
+    }
+    rows.iter()
+        .map(|(name, value)| format!("{name:<24}{value}\n"))
+        .collect()
+}
