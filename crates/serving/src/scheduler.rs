@@ -163,6 +163,13 @@ impl<S: Stage> Scheduler<S> {
         }
     }
 
+    /// Whether the session waits for its reader.
+    pub fn is_paused(&self, id: SessionId) -> bool {
+        self.sessions
+            .get(&id)
+            .is_some_and(|session| session.paused_since.is_some())
+    }
+
     /// Ends every session as it is and gives up what is retained.
     pub fn stop_all(&mut self, stage: &mut S) {
         let ids: Vec<_> = self.sessions.keys().copied().collect();

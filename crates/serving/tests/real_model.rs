@@ -1,5 +1,7 @@
 //! The scheduler over real models: every checkpoint among the fixtures, with its real pages of KV.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -114,7 +114,16 @@ impl<S: Stage> Actor<S> {
                 *ended += 1;
                 return false;
             }
-            scheduler.set_room(id, events.capacity() >= ROOM_TO_RUN, now);
+            // Paused sessions go on when half is free: one that ran for each single event read
+            // would be replayed as often where memory is short.
+            let half = events.max_capacity() / 2;
+            let paused = scheduler.is_paused(id);
+            let needed = if paused {
+                half.max(ROOM_TO_RUN)
+            } else {
+                ROOM_TO_RUN
+            };
+            scheduler.set_room(id, events.capacity() >= needed, now);
             true
         });
     }

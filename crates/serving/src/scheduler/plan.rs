@@ -26,6 +26,9 @@ pub(crate) struct PlanEntry {
     pub(crate) asked: Vec<u32>,
 }
 
+/// What orders the sessions of one client.
+type WithinClient = (u64, SessionId);
+
 impl Plan {
     /// Whether there is nothing to run.
     pub fn is_empty(&self) -> bool {
@@ -117,7 +120,7 @@ impl<S: Stage> Scheduler<S> {
     /// last turn.
     fn in_turn(
         &self,
-        lists: BTreeMap<&ClientId, Vec<((u64, SessionId), PlanEntry)>>,
+        lists: BTreeMap<&ClientId, Vec<(WithinClient, PlanEntry)>>,
         turn: impl Fn(&Turns) -> u64,
     ) -> Vec<PlanEntry> {
         let mut order = Vec::new();
