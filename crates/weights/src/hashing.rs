@@ -78,6 +78,7 @@ impl FileHasher {
             // A full chunk is closed only when more follows: a lone one is the root.
             if self.in_chunk == CHUNK_BYTES {
                 self.close_chunk();
+                self.chunk.set_input_offset(self.bytes);
             }
             let room = CHUNK_BYTES - self.in_chunk;
             let (now, rest) = bytes.split_at(bytes.len().min(room as usize));
@@ -91,7 +92,6 @@ impl FileHasher {
     fn close_chunk(&mut self) {
         self.chunks.push(Blake3(self.chunk.finalize_non_root()));
         self.chunk = blake3::Hasher::new();
-        self.chunk.set_input_offset(self.bytes);
         self.in_chunk = 0;
     }
 

@@ -8,8 +8,6 @@
 mod error;
 mod names;
 mod settings;
-#[cfg(test)]
-mod tests;
 
 pub use error::OpenError;
 pub(crate) use settings::{Settings, read_vocabulary};

@@ -18,8 +18,6 @@
 mod check;
 mod id;
 mod json;
-#[cfg(test)]
-mod tests;
 
 pub use check::ManifestError;
 pub(crate) use id::write_profile;

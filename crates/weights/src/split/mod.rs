@@ -9,8 +9,6 @@ mod checkpoint;
 mod journal;
 mod part;
 mod sink;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use checkpoint::check_part;
 pub use checkpoint::{PartError, SplitCheckpoint, read_manifest};

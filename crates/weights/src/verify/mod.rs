@@ -1,9 +1,6 @@
 //! Checks a split folder against its manifest: every hash, size, tensor and shape, and that
 //! nothing is missing or foreign.
 
-#[cfg(test)]
-mod tests;
-
 use std::io;
 use std::sync::Arc;
 
