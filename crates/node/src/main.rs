@@ -1,4 +1,5 @@
 //! The `skein` command.
+#![forbid(unsafe_code)]
 use std::io::Write as _;
 use std::process::ExitCode;
 

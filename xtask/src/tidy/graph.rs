@@ -11,12 +11,12 @@ const HIDDEN_FROM_ROLES: [&str; 3] = ["skein-p2p", "skein-consensus", "skein-set
 /// Anyone may use these: they know nothing of the world.
 const COMMON: [&str; 1] = ["thiserror"];
 
-/// Anyone's tests may use these.
-const TESTS_ONLY: [&str; 3] = ["proptest", "tempfile", "serde_json"];
+/// Anyone's tests may use these; tokio, because something must drive the futures under test.
+const TESTS_ONLY: [&str; 4] = ["proptest", "tempfile", "serde_json", "tokio"];
 
 /// Each foreign library and the crates that may name it. A library that is not listed is refused:
 /// a new one is a decision, and this is where it is written down.
-const OWNERS: [(&str, &[&str]); 38] = [
+const OWNERS: [(&str, &[&str]); 39] = [
     // Hashes: ids are `base`'s, chunks and files `weights`'; the gateway stores keys hashed.
     ("blake3", &["skein-base", "skein-weights"]),
     ("sha2", &["skein-base", "skein-weights", "skein-gateway"]),
@@ -42,7 +42,8 @@ const OWNERS: [(&str, &[&str]); 38] = [
     ("minijinja", &["skein-text"]),
     ("minijinja-contrib", &["skein-text"]),
     // The machine below: tasks, time, entropy.
-    ("tokio", &["skein-runtime"]),
+    // (`node` builds the one tokio runtime of the process and waits for signals.)
+    ("tokio", &["skein-runtime", "skein-node"]),
     ("tokio-util", &["skein-runtime"]),
     ("getrandom", &["skein-runtime"]),
     // Tensors, mapped memory, and the system calls that `std` lacks. All of it is `unsafe` country.
@@ -56,7 +57,8 @@ const OWNERS: [(&str, &[&str]); 38] = [
     ("tower-http", &["skein-gateway"]),
     ("rustls", &["skein-gateway"]),
     ("bytes", &["skein-gateway"]),
-    ("futures", &["skein-gateway"]),
+    ("hyper-util", &["skein-gateway"]),
+    ("futures", &["skein-gateway", "skein-node"]),
     ("subtle", &["skein-gateway"]),
     ("metrics-exporter-prometheus", &["skein-gateway"]),
     // Facades: the counters and the events, never where they go.

@@ -9,8 +9,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use super::{Package, Repository, TextFile};
 
-/// Folders that hold nothing written by us.
-const SKIPPED_FOLDERS: [&str; 8] = [
+/// What holds nothing written by us. (`.git` is a file where the checkout is a worktree.)
+const SKIPPED: [&str; 8] = [
     "target",
     ".git",
     "node_modules",
@@ -83,8 +83,11 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<TextFile>) -> Result<
         let entry = entry?;
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
+        if SKIPPED.contains(&name.as_str()) {
+            continue;
+        }
         let kind = entry.file_type()?;
-        if kind.is_dir() && !SKIPPED_FOLDERS.contains(&name.as_str()) {
+        if kind.is_dir() {
             read_folder(root, &path, files)?;
         } else if kind.is_file() && is_text(&path) && entry.metadata()?.len() <= TEXT_BYTES_MAX {
             let bytes = fs::read(&path).with_context(|| path.display().to_string())?;

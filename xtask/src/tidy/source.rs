@@ -113,7 +113,7 @@ fn check_rust(file: &TextFile, package: Option<&Package>, findings: &mut Vec<Fin
         let spawns = ["tokio::spawn", "task::spawn"]
             .iter()
             .any(|call| has_token(line, call));
-        if name != TASKS_CRATE && spawns {
+        if name != TASKS_CRATE && spawns && !is_test_file(&file.path) {
             let message = format!("every task has an owner: {TASKS_CRATE} starts and joins it");
             findings.push(finding(file, at + 1, "tasks", message));
         }
