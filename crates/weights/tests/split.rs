@@ -120,8 +120,8 @@ fn golden_hashes() {
 
 const GOLDEN: [&str; 3] = [
     "2752ce14abd6c91037765b411a0ddc4e83b440c7e3a456c171f29bd99c4f9d42",
-    "",
-    "",
+    "79341bbb48269925731b18b41eeae018a0e05a7b0fb7fd80dcb14c10960200f7",
+    "ddc9639dffe0c61df8184b721b825d8e002271817b4c2bbf0dd9b9b20dce8c2c",
 ];
 
 #[test]
