@@ -28,6 +28,15 @@ fn plain(name: &str) -> io::Result<&str> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
+/// The name of `name` while it is being written.
+fn partial(name: &str) -> String {
+    format!(".{name}.partial")
+}
+
+fn is_partial(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".partial")
+}
+
 /// Makes the entries of `folder` (a created or renamed file) survive a loss of power.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{plain, sync_folder};
+use super::{partial, plain, sync_folder};
 
 /// A file that is written beside its place and moved there by [`Self::commit`]: whoever looks sees
 /// the old file or the new one, also after a crash. Dropped without that, it leaves nothing.
@@ -23,7 +23,7 @@ impl AtomicFile {
     /// Begins the file `name` in `folder`, which exists.
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
         let name = plain(name)?;
-        let temporary = folder.join(format!(".{name}.partial"));
+        let temporary = folder.join(partial(name));
         // Removed, not truncated: a planted link would otherwise be written through.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

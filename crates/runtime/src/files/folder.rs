@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use skein_base::limits::FILES_PER_MODEL_MAX;
 use skein_weights::bytes::{ByteRange, Folder};
+use skein_weights::split::{Sink, SinkFile};
 
-use super::plain;
+use super::{AtomicFile, is_partial, plain, sync_folder};
 
 /// An open regular file, read at any offset by many readers at once.
 ///
@@ -101,6 +102,12 @@ impl FsFolder {
         })
     }
 
+    /// The folder at `path`, made with those above it if it is missing: for writing.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        named(path, fs::create_dir_all(path))?;
+        Self::open(path)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -125,7 +132,8 @@ impl FsFolder {
 }
 
 impl Folder for FsFolder {
-    /// Regular files and links, sorted; a link that may not be followed is refused when opened.
+    /// Regular files and links, sorted, but no file that is being written; a link that may not be
+    /// followed is refused when opened.
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.real)? {
@@ -136,7 +144,7 @@ impl Folder for FsFolder {
             let Some(name) = entry
                 .file_name()
                 .to_str()
-                .filter(|_| file)
+                .filter(|name| file && !is_partial(name))
                 .map(str::to_owned)
             else {
                 continue;
@@ -158,6 +166,32 @@ impl Folder for FsFolder {
 
     fn describe(&self) -> String {
         self.path.display().to_string()
+    }
+}
+
+impl Sink for FsFolder {
+    fn create(&self, name: &str) -> io::Result<Box<dyn SinkFile + '_>> {
+        let file = AtomicFile::create(&self.real, name);
+        Ok(Box::new(named(&self.path.join(name), file)?))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.real.join(plain(name)?);
+        match fs::remove_file(&path) {
+            Ok(()) => sync_folder(&self.real),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => named(&path, Err(error)),
+        }
+    }
+}
+
+impl SinkFile for AtomicFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(self, bytes)
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        self.commit()
     }
 }
 

@@ -2,7 +2,8 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::symlink;
 
-use skein_weights::bytes::Folder as _;
+use skein_weights::bytes::Folder;
+use skein_weights::split::Sink;
 
 use super::*;
 
@@ -106,6 +107,29 @@ fn a_file_appears_whole_or_not_at_all() {
     assert_eq!(fs::read(&path).unwrap(), b"new");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     assert!(AtomicFile::create(dir.path(), "../out").is_err());
+}
+
+#[test]
+fn a_folder_takes_files_as_a_sink() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = FsFolder::create(&dir.path().join("new/model")).unwrap();
+    let mut file = Sink::create(&folder, "part").unwrap();
+    file.append(b"one ").unwrap();
+    file.append(b"two").unwrap();
+    assert!(
+        folder.names().unwrap().is_empty(),
+        "unfinished files are not listed"
+    );
+    file.finish().unwrap();
+    assert_eq!(folder.names().unwrap(), ["part"]);
+    assert_eq!(Folder::open(&folder, "part").unwrap().len(), 7);
+    drop(Sink::create(&folder, "part").unwrap());
+    let kept = Folder::open(&folder, "part").unwrap().len();
+    assert_eq!(kept, 7, "given up, so the old one stays");
+    folder.remove("part").unwrap();
+    folder.remove("part").unwrap();
+    assert!(folder.names().unwrap().is_empty());
+    assert!(Sink::create(&folder, "../part").is_err() && folder.remove("..").is_err());
 }
 
 #[test]
