@@ -476,6 +476,31 @@ fn resuming_trusts_nothing() {
     split(&other, &two, &disk, &mut |_| ()).expect("it starts over");
     assert!(problems(&disk.folder).is_empty());
     assert_ne!(bytes_of(&disk.folder, name), bytes_of(&expected, name));
+
+    // So does a smaller one: nothing of the other model may stay.
+    let disk = Failing {
+        folder: MemoryFolder::default(),
+        left: AtomicU64::new(70),
+    };
+    split(&source, &two, &disk, &mut |_| ()).expect_err("it crashes");
+    assert!(
+        disk.folder
+            .names()
+            .unwrap()
+            .contains(&"layer-0002.safetensors".to_owned())
+    );
+    disk.left.store(u64::MAX, Ordering::SeqCst);
+    let smaller = folder(&gpt2_config(), &gpt2_tensors(""));
+    smaller.take("generation_config.json");
+    split(
+        &HfCheckpoint::open(smaller).unwrap(),
+        &two,
+        &disk,
+        &mut |_| (),
+    )
+    .expect("it starts over");
+    let found = problems(&disk.folder);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

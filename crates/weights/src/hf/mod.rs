@@ -10,7 +10,7 @@ mod names;
 mod settings;
 
 pub use error::OpenError;
-pub(crate) use settings::{Settings, read_vocabulary};
+pub(crate) use settings::{Settings, is_sidecar_file, read_vocabulary};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

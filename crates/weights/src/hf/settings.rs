@@ -6,6 +6,7 @@ use skein_base::limits;
 use crate::bytes::Folder;
 use crate::checkpoint::{Sidecar, SidecarRole, VocabularyError};
 use crate::files::{FileError, read_small};
+use crate::sidecar;
 use crate::vocabulary::{GenerationDefaults, Vocabulary, VocabularyKind};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -216,6 +217,21 @@ pub(crate) fn read_vocabulary(folder: &dyn Folder) -> Result<Vocabulary, Vocabul
         bos: settings.bos()?,
         eos: settings.eos()?,
     })
+}
+
+/// Whether a split may have written a file of this name beside the parts.
+pub(crate) fn is_sidecar_file(name: &str) -> bool {
+    let own = [sidecar::GGUF_TOKENIZER_FILE, sidecar::SETTINGS_FILE];
+    let theirs = [
+        TEMPLATE,
+        TEMPLATE_JSON,
+        CONFIG,
+        GENERATION,
+        SPECIAL_TOKENS,
+        TOKENIZER,
+        TOKENIZER_CONFIG,
+    ];
+    own.contains(&name) || theirs.contains(&name)
 }
 
 /// The last component of the folder's description, or what an older one says in its config.

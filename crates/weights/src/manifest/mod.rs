@@ -164,6 +164,13 @@ pub fn file_name(part: Part) -> String {
     format!("{}.safetensors", part_name(part))
 }
 
+/// Whether a file is named like one of a part.
+pub(crate) fn is_part_file(name: &str) -> bool {
+    name.strip_suffix(".safetensors")
+        .and_then(parse_part)
+        .is_some()
+}
+
 /// `embedding`, `layer-0007` or `head`.
 fn part_name(part: Part) -> String {
     match part {

@@ -8,7 +8,8 @@ use super::part::PartPlan;
 use super::{Sink, SplitError, SplitOptions, write_error, write_file};
 use crate::checkpoint::Checkpoint;
 use crate::files::read_small;
-use crate::manifest::{MANIFEST_FILE, PartEntry, write_profile};
+use crate::hf::is_sidecar_file;
+use crate::manifest::{MANIFEST_FILE, PartEntry, is_part_file, write_profile};
 use crate::part::Part;
 use crate::source::Dtype;
 
@@ -32,7 +33,7 @@ impl Journal {
             .names()
             .map_err(|source| write_error(sink, "the folder", source))?;
         let begun = names.iter().any(|name| name == JOURNAL_FILE);
-        if let Some(file) = names.into_iter().next().filter(|_| !begun) {
+        if let Some(file) = names.first().filter(|_| !begun).cloned() {
             return Err(SplitError::NotEmpty {
                 place: sink.describe(),
                 file,
@@ -44,10 +45,16 @@ impl Journal {
             .flatten()
             .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
             .filter(|journal| journal.fingerprint == fingerprint);
-        let journal = earlier.unwrap_or(Self {
-            fingerprint,
-            parts: Vec::new(),
-        });
+        let journal = match earlier {
+            Some(journal) => journal,
+            None => {
+                remove_leftovers(sink, &names)?;
+                Self {
+                    fingerprint,
+                    parts: Vec::new(),
+                }
+            }
+        };
         // A manifest says that the folder is complete, which it is not until this run ends.
         sink.remove(MANIFEST_FILE)
             .map_err(|source| write_error(sink, MANIFEST_FILE, source))?;
@@ -77,6 +84,15 @@ impl Journal {
         let json = serde_json::to_vec(self).expect("texts and numbers have JSON");
         write_file(sink, JOURNAL_FILE, &json)
     }
+}
+
+/// Files of an unfinished split of something else, perhaps with more layers, would be foreign.
+fn remove_leftovers(sink: &dyn Sink, names: &[String]) -> Result<(), SplitError> {
+    let ours = |name: &&String| is_part_file(name) || is_sidecar_file(name);
+    names.iter().filter(ours).try_for_each(|name| {
+        sink.remove(name)
+            .map_err(|source| write_error(sink, name, source))
+    })
 }
 
 /// Tells whether two runs would write the same files: profile, formats, and a sample of each
