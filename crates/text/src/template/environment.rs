@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use minijinja::machinery::{CompiledTemplate, TemplateConfig, eval, make_string_output};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Rest, Value};
+use minijinja::value::{Rest, Value, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -178,14 +178,17 @@ fn add_functions(environment: &mut Environment<'static>, now_unix: i64) {
 fn add_filters(environment: &mut Environment<'static>, budget: &Budget) {
     for name in FILTERS {
         let paid = budget.clone();
-        environment.add_filter(name, move |arguments: Rest<Value>| {
-            filter(name, &arguments, &paid)
+        environment.add_filter(name, move |arguments: Rest<ValueOrKwargs>| {
+            filter(name, &arguments.into_values(), &paid)
         });
     }
     let paid = budget.clone();
-    environment.add_filter("tojson", move |value: &Value, options: Rest<Value>| {
-        python::tojson(value, &options, &paid)
-    });
+    environment.add_filter(
+        "tojson",
+        move |value: &Value, options: Rest<ValueOrKwargs>| {
+            python::tojson(value, &options.into_values(), &paid)
+        },
+    );
     let paid = budget.clone();
     environment.add_filter("string", move |value: &Value| {
         let mut text = python::Text::new(&paid);

@@ -1,6 +1,6 @@
 //! What templates expect of Python: how values print, `json.dumps`, `strftime`.
 
-use minijinja::value::{Kwargs, Value, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind};
 
 use super::budget::{Budget, Exhausted};
@@ -30,8 +30,8 @@ impl<'a> Text<'a> {
     }
 
     fn push(&mut self, text: &str) -> Result<(), Error> {
-        // One more, so that empty texts in endless lists cost something.
-        self.budget.charge(text.len() + 1)?;
+        // Short texts of endless lists cost more than their length.
+        self.budget.charge(text.len() + 32)?;
         self.text.push_str(text);
         Ok(())
     }
@@ -185,9 +185,9 @@ pub(super) fn tojson(value: &Value, options: &[Value], budget: &Budget) -> Resul
 /// [`tojson`] with a budget of its own, for filters that apply filters.
 pub(super) fn tojson_unmetered(
     value: &Value,
-    options: minijinja::value::Rest<Value>,
+    options: Rest<ValueOrKwargs>,
 ) -> Result<Value, Error> {
-    tojson(value, &options, &Budget::new())
+    tojson(value, &options.into_values(), &Budget::new())
 }
 
 fn style(options: &[Value]) -> Result<Style, Error> {
