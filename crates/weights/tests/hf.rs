@@ -10,6 +10,8 @@ use skein_weights::bytes::{Folder as _, MemoryFolder};
 use skein_weights::vocabulary::VocabularyKind;
 use skein_weights::{Checkpoint as _, HfCheckpoint, OpenError, Part, StoredDtype, open_folder};
 
+type Index = serde_json::Map<String, Value>;
+
 fn open(config: &Value, tensors: &[Tensor]) -> Result<HfCheckpoint, OpenError> {
     HfCheckpoint::open(folder(config, tensors))
 }
@@ -123,7 +125,7 @@ fn shards_give_the_same_as_one_file() {
         expected
     );
 
-    let refused = |changed: &dyn Fn(&mut serde_json::Map<String, Value>), expected: &str| {
+    let refused = |changed: &dyn Fn(&mut Index), expected: &str| {
         let mut map = map.clone();
         changed(&mut map);
         sharded.put(INDEX, index(&map));
@@ -254,6 +256,7 @@ fn folders_that_are_no_checkpoint() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one folder, changed step by step")]
 fn settings_from_either_place() {
     let folder = folder(&llama_config(true), &llama_tensors(true));
     let open = || HfCheckpoint::open(folder.clone()).unwrap();

@@ -230,7 +230,7 @@ fn gpt2(fields: &Fields) -> Result<Profile, ConfigError> {
     let hidden = count("n_embd", "hidden_size", base.hidden)?;
     let heads = count("n_head", "num_attention_heads", base.heads)?;
     let context = count("n_positions", "max_position_embeddings", base.context)?;
-    let wide = hidden.checked_mul(4).unwrap_or(u32::MAX);
+    let wide = hidden.saturating_mul(4);
     let uneven = heads == 0 || !hidden.is_multiple_of(heads);
     if uneven {
         return Err(fields.unsupported("n_head", "it must divide n_embd"));

@@ -161,7 +161,7 @@ fn rows_are_read_in_every_type_and_layout() {
         assert_eq!(found, expected);
         assert!(
             straight
-                .read(&bytes, 3..5, decode_f32, &mut vec![0.0; 12])
+                .read(&bytes, 3..5, decode_f32, &mut [0.0; 12])
                 .is_err()
         );
     }
