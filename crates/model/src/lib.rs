@@ -13,6 +13,8 @@ pub mod rope;
 pub mod slice;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "twin")]
+pub mod twin;
 
 pub use kv::{KvFull, KvPages, Sequence};
 pub use lanes::InstructionSet;
