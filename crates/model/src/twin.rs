@@ -62,13 +62,19 @@ pub struct Twin {
 impl Twin {
     /// Reads every tensor of `source` as `f32`.
     pub fn load(source: &dyn WeightSource) -> Result<Self, TwinLoadError> {
-        Ok(Self::new(source.profile().clone(), Parameters::load(source)?))
+        Ok(Self::new(
+            source.profile().clone(),
+            Parameters::load(source)?,
+        ))
     }
 
     /// A model with these parameters, some of which may be variables to train. Shapes are those of
     /// [`Profile::tensors`].
     pub fn new(profile: Profile, parameters: Parameters) -> Self {
-        Self { profile, parameters }
+        Self {
+            profile,
+            parameters,
+        }
     }
 
     /// The architecture.
@@ -100,12 +106,19 @@ impl Twin {
 
     /// The residual stream before the first layer, `[n, hidden]`.
     fn embed(&self, ids: &[u32]) -> Result<Tensor, TwinError> {
-        let Profile { vocabulary, context, .. } = self.profile;
+        let Profile {
+            vocabulary,
+            context,
+            ..
+        } = self.profile;
         if ids.is_empty() {
             return Err(TwinError::Empty);
         }
         if ids.len() > context as usize {
-            return Err(TwinError::ContextExceeded { tokens: ids.len(), context });
+            return Err(TwinError::ContextExceeded {
+                tokens: ids.len(),
+                context,
+            });
         }
         if let Some(&id) = ids.iter().find(|&&id| id >= vocabulary) {
             return Err(TwinError::TokenOutOfRange { id, vocabulary });
@@ -120,7 +133,11 @@ impl Twin {
     }
 
     fn scope(&self, part: Part) -> Scope<'_> {
-        Scope { profile: &self.profile, parameters: &self.parameters, part }
+        Scope {
+            profile: &self.profile,
+            parameters: &self.parameters,
+            part,
+        }
     }
 }
 
@@ -137,7 +154,10 @@ impl<'a> Scope<'a> {
     }
 
     fn get(&self, name: &'static str) -> Result<&'a Tensor, TwinError> {
-        self.find(name).ok_or(TwinError::Missing { part: self.part, name })
+        self.find(name).ok_or(TwinError::Missing {
+            part: self.part,
+            name,
+        })
     }
 
     /// `x W^T + b` with `x` `[n, inputs]` and `W` `[outputs, inputs]`; the bias if there is one.

@@ -21,7 +21,9 @@ pub(super) fn forward(
     let k = position(scope, "k_norm.weight", k, rotary)?;
     let (k, v) = (share(&k, heads)?, share(&v, heads)?);
     let scale = 1.0 / f64::from(profile.head_dim).sqrt();
-    let scores = q.matmul(&k.transpose(1, 2)?.contiguous()?)?.affine(scale, 0.0)?;
+    let scores = q
+        .matmul(&k.transpose(1, 2)?.contiguous()?)?
+        .affine(scale, 0.0)?;
     let scores = scores.broadcast_add(&mask(n, profile.window(index))?)?;
     let mixed = softmax(&scores)?.matmul(&v)?;
     let rows = mixed.transpose(0, 1)?.reshape((n, ()))?;
@@ -31,7 +33,9 @@ pub(super) fn forward(
 /// `[n, heads * d]` to `[heads, n, d]`.
 fn split(x: &Tensor, heads: usize) -> Result<Tensor, TwinError> {
     let (n, width) = x.dims2()?;
-    Ok(x.reshape((n, heads, width / heads))?.transpose(0, 1)?.contiguous()?)
+    Ok(x.reshape((n, heads, width / heads))?
+        .transpose(0, 1)?
+        .contiguous()?)
 }
 
 /// Norm per head, then rotation, of `[heads, n, d]`; each where the model has it.
@@ -51,7 +55,9 @@ fn position(
 /// Repeats each of `[kv_heads, n, d]` for its group of queries: `[heads, n, d]`.
 fn share(x: &Tensor, heads: usize) -> Result<Tensor, TwinError> {
     let (kv_heads, n, d) = x.dims3()?;
-    let grouped = x.unsqueeze(1)?.broadcast_as((kv_heads, heads / kv_heads, n, d))?;
+    let grouped = x
+        .unsqueeze(1)?
+        .broadcast_as((kv_heads, heads / kv_heads, n, d))?;
     Ok(grouped.reshape((heads, n, d))?)
 }
 
@@ -59,7 +65,13 @@ fn share(x: &Tensor, heads: usize) -> Result<Tensor, TwinError> {
 fn mask(n: usize, window: Option<u32>) -> Result<Tensor, TwinError> {
     let reach = window.map_or(n, |window| window as usize);
     let allowed = |i: usize, j: usize| j <= i && i - j < reach;
-    let cell = |at: usize| if allowed(at / n, at % n) { 0.0 } else { f32::NEG_INFINITY };
+    let cell = |at: usize| {
+        if allowed(at / n, at % n) {
+            0.0
+        } else {
+            f32::NEG_INFINITY
+        }
+    };
     let cells: Vec<f32> = (0..n * n).map(cell).collect();
     Ok(Tensor::from_vec(cells, (n, n), &Device::Cpu)?)
 }

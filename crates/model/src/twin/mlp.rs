@@ -9,7 +9,12 @@ use super::{Scope, TwinError};
 pub(super) fn forward(scope: &Scope<'_>, x: &Tensor) -> Result<Tensor, TwinError> {
     let up = scope.linear("mlp_up.weight", "mlp_up.bias", x)?;
     let inner = match scope.profile.mlp {
-        Mlp::GatedSilu => (scope.linear("mlp_gate.weight", "mlp_gate.bias", x)?.silu()? * up)?,
+        Mlp::GatedSilu => {
+            (scope
+                .linear("mlp_gate.weight", "mlp_gate.bias", x)?
+                .silu()?
+                * up)?
+        }
         Mlp::GeluTanh => gelu_tanh(&up)?,
     };
     scope.linear("mlp_down.weight", "mlp_down.bias", &inner)

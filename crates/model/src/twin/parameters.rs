@@ -55,7 +55,7 @@ impl Parameters {
     }
 
     /// One tensor.
-    pub fn get(&self, part: Part, name: &str) -> Option<&Tensor> {
+    pub fn get(&self, part: Part, name: &'static str) -> Option<&Tensor> {
         self.tensors.get(&(part, name))
     }
 
@@ -66,20 +66,23 @@ impl Parameters {
 
     /// All tensors, in the order of part and name.
     pub fn iter(&self) -> impl Iterator<Item = (Part, &'static str, &Tensor)> {
-        self.tensors.iter().map(|(&(part, name), tensor)| (part, name, tensor))
+        self.tensors
+            .iter()
+            .map(|(&(part, name), tensor)| (part, name, tensor))
     }
 }
 
 /// Reads one tensor whose shape is that of `spec`.
-fn read(
-    source: &dyn WeightSource,
-    part: Part,
-    spec: &TensorSpec,
-) -> Result<Tensor, TwinLoadError> {
+fn read(source: &dyn WeightSource, part: Part, spec: &TensorSpec) -> Result<Tensor, TwinLoadError> {
     let tensor = source.tensor(part, spec.name)?;
     if tensor.shape() != spec.shape {
         let (found, expected) = (tensor.shape().to_vec(), spec.shape.clone());
-        return Err(TwinLoadError::Shape { part, name: spec.name, found, expected });
+        return Err(TwinLoadError::Shape {
+            part,
+            name: spec.name,
+            found,
+            expected,
+        });
     }
     // The profile's own bounds hold for its shapes, so they fit in memory's address range.
     let shape: Vec<usize> = spec.shape.iter().map(|&size| size as usize).collect();
