@@ -107,7 +107,7 @@ pub(crate) fn lengths(
             return Ok(common.max_tokens.unwrap_or(limit - prompt.len()));
         }
         let param = if prompt.len() >= limit {
-            "messages"
+            common.prompt_param
         } else {
             common.max_tokens_param
         };

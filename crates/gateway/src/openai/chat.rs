@@ -23,7 +23,7 @@ impl ChatRequest {
     /// Reads a request body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let mut common = common::take(&mut fields)?;
+        let mut common = common::take(&mut fields, "messages")?;
         common.logprobs = logprobs(&mut fields)?;
         let messages = messages(&mut fields)?;
         fields.finish(HARMLESS)?;

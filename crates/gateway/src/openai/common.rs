@@ -40,6 +40,8 @@ pub(crate) struct Common {
     pub(crate) choices: usize,
     /// `None`: as long as the context allows (chat) or the endpoint's default.
     pub(crate) max_tokens: Option<usize>,
+    /// The field that holds the prompt.
+    pub(crate) prompt_param: &'static str,
     /// The field in which the client gave `max_tokens`.
     pub(crate) max_tokens_param: &'static str,
     pub(crate) stop: Vec<String>,
@@ -50,8 +52,9 @@ pub(crate) struct Common {
     pub(crate) sampling: SamplingFields,
 }
 
-/// Takes all common fields but `logprobs`, whose type differs between endpoints.
-pub(super) fn take(fields: &mut Fields) -> Result<Common, ApiError> {
+/// Takes all common fields but `logprobs`, whose type differs between endpoints, and
+/// `prompt_param`, the endpoint's own.
+pub(super) fn take(fields: &mut Fields, prompt_param: &'static str) -> Result<Common, ApiError> {
     let model = fields
         .string("model")?
         .ok_or_else(|| fields.missing("model"))?;
@@ -65,6 +68,7 @@ pub(super) fn take(fields: &mut Fields) -> Result<Common, ApiError> {
         include_usage,
         choices: to_usize(fields.integer("n", 1..=CHOICES_MAX as i64)?).unwrap_or(1),
         max_tokens,
+        prompt_param,
         max_tokens_param,
         stop: stop(fields)?,
         // Any 64 bits make a seed; negative ones are as good as others.

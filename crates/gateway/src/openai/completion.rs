@@ -29,7 +29,7 @@ impl CompletionRequest {
     /// Reads a request body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let mut common = common::take(&mut fields)?;
+        let mut common = common::take(&mut fields, "prompt")?;
         common.logprobs = common::to_usize(fields.integer("logprobs", 0..=LOGPROBS_MAX)?);
         common.max_tokens.get_or_insert(MAX_TOKENS_DEFAULT);
         if fields.boolean("echo")? == Some(true) {

@@ -170,7 +170,14 @@ pub(crate) fn tokenizer() -> Tokenizer {
         };
         vocabulary.insert(letter.to_string(), byte.into());
     }
-    vocabulary.insert("ab".into(), 259.into());
+    let specials = [
+        (256, "<|im_start|>"),
+        (257, "<|im_end|>"),
+        (EOS, "<|endoftext|>"),
+    ];
+    for (id, token) in specials.into_iter().chain([(259, "ab")]) {
+        vocabulary.insert(token.to_owned(), id.into());
+    }
     let special = |id: u32, content: &str| {
         serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false,
             "rstrip": false, "normalized": false, "special": true})
@@ -179,7 +186,7 @@ pub(crate) fn tokenizer() -> Tokenizer {
         "trim_offsets": true, "use_regex": true});
     let json = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [special(256, "<|im_start|>"), special(257, "<|im_end|>"), special(EOS, "<|endoftext|>")],
+        "added_tokens": specials.map(|(id, token)| special(id, token)),
         "pre_tokenizer": level, "post_processor": null, "decoder": level,
         "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
