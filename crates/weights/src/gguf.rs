@@ -15,6 +15,9 @@ mod tensors;
 mod tokenizer;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use blocks::GgmlType;
 pub use checkpoint::GgufCheckpoint;
 pub use error::GgufError;

@@ -113,14 +113,6 @@ impl Format {
         }
     }
 
-    /// Elements that cannot be read apart.
-    pub(super) fn block(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q8_0 | Self::Q4_0 => QUANTISED,
-        }
-    }
-
     /// Decodes whole blocks, exactly: a product of an 11-bit and an 8-bit mantissa fits `f32`.
     pub(super) fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
@@ -191,8 +183,7 @@ mod tests {
         for known in TYPES {
             assert_eq!(GgmlType::of_id(known.id), Some(known));
             if let Some(format) = known.served() {
-                let bytes = format.bytes(known.block as usize) as u64;
-                assert_eq!((format.block() as u64, bytes), (known.block, known.bytes));
+                assert_eq!(format.bytes(known.block as usize) as u64, known.bytes);
             }
         }
         assert_eq!(GgmlType::of_id(4), None);

@@ -42,6 +42,7 @@ impl GgufCheckpoint {
             _ => None,
         };
         let profile = architecture::profile(&file, architecture, divisors)?;
+        profile.check()?;
         check_tensors(&file, architecture, &profile)?;
         Ok(Self {
             bytes,

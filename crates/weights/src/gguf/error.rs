@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::profile_check::ProfileError;
+
 /// Why a GGUF file could not be opened as a checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -106,6 +108,9 @@ pub enum GgufError {
         /// The tensor.
         name: String,
     },
+    /// The architecture makes no sense or is out of bounds.
+    #[error("the architecture in the GGUF metadata is not served")]
+    Profile(#[from] ProfileError),
 }
 
 impl GgufError {
