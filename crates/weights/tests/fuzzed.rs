@@ -20,22 +20,26 @@ fn fixtures() -> PathBuf {
 /// The fixtures whose names end so, in the folder itself or one below.
 fn ending(suffix: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
-    for folder in std::fs::read_dir(fixtures()).unwrap() {
-        let Ok(files) = std::fs::read_dir(folder.unwrap().path()) else {
+    for folder in std::fs::read_dir(fixtures()).expect("fixtures are readable") {
+        let Ok(files) = std::fs::read_dir(folder.expect("fixtures are readable").path()) else {
             continue;
         };
-        found.extend(files.map(|file| file.unwrap().path()).filter(|path| {
-            path.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .ends_with(suffix)
-        }));
+        found.extend(
+            files
+                .map(|file| file.expect("fixtures are readable").path())
+                .filter(|path| {
+                    path.file_name()
+                        .expect("an entry has a name")
+                        .to_string_lossy()
+                        .ends_with(suffix)
+                }),
+        );
     }
     found.sort();
     assert!(!found.is_empty(), "no fixture ends in {suffix}");
     found
         .iter()
-        .map(|path| std::fs::read(path).unwrap())
+        .map(|path| std::fs::read(path).expect("fixtures are readable"))
         .collect()
 }
 
