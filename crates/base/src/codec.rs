@@ -119,7 +119,10 @@ impl<'a> Reader<'a> {
     /// Takes `count` bytes.
     pub fn raw(&mut self, what: &'static str, count: usize) -> Result<&'a [u8], DecodeError> {
         if count > self.rest.len() {
-            return Err(DecodeError::Truncated { what, missing: count - self.rest.len() });
+            return Err(DecodeError::Truncated {
+                what,
+                missing: count - self.rest.len(),
+            });
         }
         let (taken, rest) = self.rest.split_at(count);
         self.rest = rest;
@@ -172,7 +175,12 @@ mod tests {
     #[test]
     fn round_trip() {
         let mut writer = Writer::domain("test");
-        writer.u8(7).u32(0x0102_0304).u64(u64::MAX).bytes(b"abc").raw(b"xy");
+        writer
+            .u8(7)
+            .u32(0x0102_0304)
+            .u64(u64::MAX)
+            .bytes(b"abc")
+            .raw(b"xy");
         let bytes = writer.finish();
         let mut reader = Reader::new(&bytes);
         assert_eq!(reader.bytes("domain", 16), Ok(b"test".as_slice()));
@@ -190,10 +198,23 @@ mod tests {
         let found = Reader::new(&bytes).bytes("x", 10);
         assert_eq!(
             found,
-            Err(DecodeError::TooLong { what: "x", found: u32::MAX as usize, max: 10 })
+            Err(DecodeError::TooLong {
+                what: "x",
+                found: u32::MAX as usize,
+                max: 10
+            })
         );
         let found = Reader::new(&[3, 0, 0, 0, 1]).bytes("x", 10);
-        assert_eq!(found, Err(DecodeError::Truncated { what: "x", missing: 2 }));
-        assert_eq!(Reader::new(&[1]).finish(), Err(DecodeError::Trailing { extra: 1 }));
+        assert_eq!(
+            found,
+            Err(DecodeError::Truncated {
+                what: "x",
+                missing: 2
+            })
+        );
+        assert_eq!(
+            Reader::new(&[1]).finish(),
+            Err(DecodeError::Trailing { extra: 1 })
+        );
     }
 }

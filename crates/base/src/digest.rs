@@ -72,7 +72,9 @@ impl Sha256 {
 
 /// Reads exactly 64 hexadecimal digits of either case.
 pub(crate) fn parse_hex(text: &str) -> Result<[u8; 32], ParseDigestError> {
-    let refuse = || ParseDigestError { found: text.chars().take(80).collect() };
+    let refuse = || ParseDigestError {
+        found: text.chars().take(80).collect(),
+    };
     let bytes = text.as_bytes();
     if bytes.len() != 64 {
         return Err(refuse());
@@ -102,7 +104,10 @@ mod tests {
     fn text_round_trip_and_refusals() {
         let digest = Sha256::of(b"skein");
         assert_eq!(digest.to_string().parse::<Sha256>(), Ok(digest));
-        assert_eq!(digest.to_string().to_uppercase().parse::<Sha256>(), Ok(digest));
+        assert_eq!(
+            digest.to_string().to_uppercase().parse::<Sha256>(),
+            Ok(digest)
+        );
         let long = "0".repeat(65);
         let no_digit = "g".repeat(64);
         let wide = "é".repeat(32);

@@ -113,7 +113,11 @@ pub fn ln64(x: f64) -> f64 {
         return x;
     }
     const TWO_54: f64 = 18_014_398_509_481_984.0;
-    let (x, bias) = if x < f64::MIN_POSITIVE { (x * TWO_54, 54) } else { (x, 0) };
+    let (x, bias) = if x < f64::MIN_POSITIVE {
+        (x * TWO_54, 54)
+    } else {
+        (x, 0)
+    };
     let bits = x.to_bits();
     let mut exponent = ((bits >> 52) as i64) - 1023 - bias;
     let mut mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
@@ -195,7 +199,10 @@ mod tests {
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert_eq!(exp(89.0), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
-        assert!((exp(-100.0) - 3.783_506e-44).abs() < 3e-45, "gradual underflow");
+        assert!(
+            (exp(-100.0) - 3.783_506e-44).abs() < 3e-45,
+            "gradual underflow"
+        );
     }
 
     #[test]
@@ -203,10 +210,16 @@ mod tests {
         let mut x = 1e-6f64;
         while x < 5e5 {
             let (sine, cosine) = sin_cos64(x);
-            assert!((sine - x.sin()).abs() < 1e-14 && (cosine - x.cos()).abs() < 1e-14, "{x}");
+            assert!(
+                (sine - x.sin()).abs() < 1e-14 && (cosine - x.cos()).abs() < 1e-14,
+                "{x}"
+            );
             let (sine, _) = sin_cos64(-x);
             assert!((sine + x.sin()).abs() < 1e-14, "-{x}");
-            assert!((ln64(x) - x.ln()).abs() <= 4e-16 * x.ln().abs().max(1.0), "ln {x}");
+            assert!(
+                (ln64(x) - x.ln()).abs() <= 4e-16 * x.ln().abs().max(1.0),
+                "ln {x}"
+            );
             let y = x % 700.0;
             assert!((exp64(y) / y.exp() - 1.0).abs() < 5e-16, "exp {y}");
             assert!((exp64(-y) / (-y).exp() - 1.0).abs() < 5e-16, "exp -{y}");
@@ -227,7 +240,10 @@ mod tests {
             let wide = f64::from(x);
             assert!((f64::from(tanh(x)) - wide.tanh()).abs() < 2e-7, "tanh {x}");
             let exact = wide / (1.0 + (-wide).exp());
-            assert!((f64::from(silu(x)) - exact).abs() < 1e-6 * exact.abs().max(1.0), "silu {x}");
+            assert!(
+                (f64::from(silu(x)) - exact).abs() < 1e-6 * exact.abs().max(1.0),
+                "silu {x}"
+            );
             x += 0.013;
         }
     }

@@ -47,18 +47,30 @@ impl FromStr for ByteSize {
     type Err = ParseSizeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || ParseSizeError { text: text.to_owned() };
+        let refuse = || ParseSizeError {
+            text: text.to_owned(),
+        };
         let lower = text.trim().to_ascii_lowercase();
-        let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+        let digits = lower
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(lower.len());
         let (number, unit) = lower.split_at(digits);
         let unit = unit.trim();
-        let factor = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(refuse)?.1;
+        let factor = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(refuse)?
+            .1;
         if let Ok(whole) = number.parse::<u64>() {
             return whole.checked_mul(factor).map(Self).ok_or_else(refuse);
         }
         let value: f64 = number.parse().map_err(|_| refuse())?;
         let bytes = value * factor as f64;
-        if bytes.is_finite() && bytes < 1.8e19 { Ok(Self(bytes as u64)) } else { Err(refuse()) }
+        if bytes.is_finite() && bytes < 1.8e19 {
+            Ok(Self(bytes as u64))
+        } else {
+            Err(refuse())
+        }
     }
 }
 
@@ -68,12 +80,24 @@ mod tests {
 
     #[test]
     fn parse_and_show() {
-        for (text, bytes) in
-            [("0", 0), ("512", 512), ("4MiB", 4 << 20), ("1.5 GiB", 3 << 29), ("2gb", 2_000_000_000)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("4MiB", 4 << 20),
+            ("1.5 GiB", 3 << 29),
+            ("2gb", 2_000_000_000),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
-        for bad in ["", "GiB", "-1", "1.2.3", "4 parsecs", "99999999999999999999", "9e9"] {
+        for bad in [
+            "",
+            "GiB",
+            "-1",
+            "1.2.3",
+            "4 parsecs",
+            "99999999999999999999",
+            "9e9",
+        ] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
         assert_eq!(ByteSize(1536 << 20).to_string(), "1.5 GiB");
