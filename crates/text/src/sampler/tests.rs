@@ -92,7 +92,7 @@ fn penalties_and_bias_follow_the_formula_on_the_whole_distribution() {
     }
     let adjusted: Vec<f64> = (0u32..)
         .zip(logits)
-        .map(|(id, l)| sampler.adjusted(id, f64::from(l)))
+        .map(|(id, l)| sampler.adjusted(id, l))
         .collect();
     let r = f64::from(1.3f32);
     let (p, f) = (f64::from(0.7f32), f64::from(0.4f32));

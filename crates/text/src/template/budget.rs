@@ -182,8 +182,8 @@ fn check_repetition(left: &Value, right: &Value, budget: &Budget) -> Result<(), 
 
 /// The operator as the library has it.
 fn original(name: &'static str, arguments: &[Value]) -> Result<Value, Error> {
-    static OPERATORS: OnceLock<Result<Vec<(&str, Expression<'static, 'static>)>, Error>> =
-        OnceLock::new();
+    type Operator = (&'static str, Expression<'static, 'static>);
+    static OPERATORS: OnceLock<Result<Vec<Operator>, Error>> = OnceLock::new();
     let operators = OPERATORS.get_or_init(|| {
         [ADD, MULTIPLY, SLICE, CONTAINS, EQUAL, UNEQUAL]
             .into_iter()

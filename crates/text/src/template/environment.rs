@@ -164,6 +164,10 @@ fn environment(budget: &Budget, now_unix: i64, steps: u64) -> Environment<'stati
 }
 
 fn add_functions(environment: &mut Environment<'static>, now_unix: i64) {
+    // In Python None cannot be iterated over.
+    environment.add_test("iterable", |value: &Value| {
+        !value.is_none() && (value.as_str().is_some() || value.try_iter().is_ok())
+    });
     environment.add_function(
         "raise_exception",
         |message: String| -> Result<Value, Error> {

@@ -185,7 +185,7 @@ SNIPPETS = [
     "{% set x %}<{{ messages[0].role }}>{% endset %}{{ x }}{{ x | length }}",
     "{% for k, v in {'a': 1, 'b': 2}.items() %}{{ k }}={{ v }};{% endfor %}{% for k in {'z': 1, 'y': 2} %}{{ k }}{% endfor %} {{ {'a': 1}.get('a') }} {{ {'a': 1}.get('b', 'none') }} {{ {'a': 1}['b'] is defined }} {{ {'k': 1}.keys() | list }}",
     "{% for m in messages -%}\n  {{ loop.index }}/{{ loop.length }} {{ m.role -}}\n{% endfor %}\n  {% if true %}\n  yes\n  {% endif %}\nend",
-    "{{ 1 is number }} {{ 'a' is string }} {{ {} is mapping }} {{ [] is sequence }} {{ none is none }} {{ [] is iterable }} {{ true is boolean }} {{ 2 is even }} {{ 1 in [1, 2] }} {{ 'a' not in 'abc' }} {{ 'role' in messages[0] }}",
+    "{{ 1 is number }} {{ 'a' is string }} {{ {} is mapping }} {{ [] is sequence }} {{ none is none }} {{ [] is iterable }} {{ none is iterable }} {{ 'a' is iterable }} {{ true is boolean }} {{ 2 is even }} {{ 1 in [1, 2] }} {{ 'a' not in 'abc' }} {{ 'role' in messages[0] }}",
     "{{ 7 // 2 }} {{ 7 / 2 }} {{ 7 % 3 }} {{ 2 ** 10 }} {{ 'ab' * 3 }} {{ 'a' if 1 > 2 else 'b' }} {{ (1 if false) is defined }} {{ [1] + [2] }} {{ not 1 }}",
     "{{ strftime_now('%Y-%m-%d %H:%M:%S %A %a %B %b %j %y %I %p') }} {{ strftime_now('%-d/%-m') }}",
     "{{ namespace(a=1).a }}{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
