@@ -1,7 +1,10 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
-use skein_weights::vocabulary::GgufVocabulary;
+use skein_weights::Checkpoint as _;
+use skein_weights::gguf::GgufCheckpoint;
+use skein_weights::vocabulary::{GgufVocabulary, VocabularyKind};
 
 use super::{GgufTokenizerError, build};
 
@@ -133,5 +136,36 @@ fn an_empty_vocabulary_does_no_harm() {
                 "{error}"
             ),
         }
+    }
+}
+
+/// The same, out of whole GGUF files.
+#[test]
+fn prompts_of_gguf_files_become_the_ids_of_llama_cpp() {
+    #[derive(Deserialize)]
+    struct Record {
+        prompt_text: String,
+        prompt_ids: Vec<u32>,
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/gguf");
+    for name in [
+        "llama-q4_0",
+        "llama31-q8_0",
+        "qwen2-bf16",
+        "qwen3-q8_0",
+        "gpt2-f16",
+    ] {
+        let record = std::fs::read(folder.join(format!("{name}.json"))).unwrap();
+        let record: Record = serde_json::from_slice(&record).unwrap();
+        let bytes = std::fs::read(folder.join(format!("{name}.gguf"))).unwrap();
+        let file = GgufCheckpoint::open(Arc::new(bytes), name).unwrap();
+        let vocabulary = file.vocabulary().unwrap();
+        let VocabularyKind::Gguf(gguf) = &vocabulary.kind else {
+            panic!("{name} has a vocabulary of its own");
+        };
+        let tokenizer = build(gguf, vocabulary.bos).unwrap();
+        let found = tokenizer.encode(record.prompt_text.as_str(), true).unwrap();
+        assert_eq!(found.get_ids(), record.prompt_ids, "{name}");
+        assert!(crate::Tokenizer::new(&vocabulary).is_ok(), "{name}");
     }
 }
