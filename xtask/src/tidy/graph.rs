@@ -85,6 +85,7 @@ const OWNERS: [(&str, &[&str]); 39] = [
     ("clap", &["skein-node", "xtask"]),
     ("clap_complete", &["skein-node"]),
     ("hf-hub", &["skein-node"]),
+    ("ureq", &["skein-node"]),
     ("indicatif", &["skein-node"]),
     ("rustyline", &["skein-node"]),
     ("strsim", &["skein-node"]),

@@ -51,7 +51,12 @@ pub(super) fn plan_all(
         let mut tensors = Vec::new();
         for spec in source.profile().tensors(part) {
             let source = source.tensor(part, spec.name)?;
-            let dtype = format.unwrap_or_else(|| source.dtype());
+            // Vectors (norms, biases) are a thousandth of the bytes and used as f32: only matrices
+            // are converted, here as in loading, so that both give the same bits.
+            let dtype = match format {
+                Some(format) if spec.shape.len() == 2 => format,
+                _ => source.dtype(),
+            };
             tensors.push(TensorPlan {
                 name: spec.name,
                 shape: spec.shape,
