@@ -6,10 +6,13 @@ mod chat;
 mod config;
 mod error;
 mod generate;
+mod inspect;
 mod keys;
 mod open;
 mod run;
 mod serve;
+mod split;
+mod verify;
 
 use std::ffi::OsString;
 use std::io;
@@ -79,6 +82,9 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         Command::Serve(_) => serve::serve(&context),
         Command::Run(args) => run::run(&context, &args),
         Command::Chat(args) => chat::chat(&context, &args),
+        Command::Model(ModelCommand::Inspect(args)) => inspect::inspect(&context, &args),
+        Command::Model(ModelCommand::Split(args)) => split::split(&context, &args),
+        Command::Model(ModelCommand::Verify(args)) => verify::verify(&context, &args),
         Command::Model(ModelCommand::Fetch { repository }) => open::fetch(&context, &repository),
         Command::Config(config::ConfigCommand::Show { json }) => config::show(&context, json),
         Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),

@@ -187,6 +187,10 @@ fn folder(path: &Path) -> Result<Place, LocateError> {
             path: path.to_owned(),
         });
     }
+    let mut ggufs = names.iter().filter(|name| name.ends_with(".gguf"));
+    if let (Some(only), None) = (ggufs.next(), ggufs.next()) {
+        return Ok(Place::Gguf(path.join(only)));
+    }
     let model_inside = |name: &&String| {
         let inner = path.join(name);
         name.ends_with(".gguf")

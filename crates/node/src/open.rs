@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skein_runtime::{FileRange, FsFolder};
-use skein_weights::bytes::Folder;
-use skein_weights::gguf::GgufCheckpoint;
-use skein_weights::{Checkpoint, HfCheckpoint};
+use skein_weights::Checkpoint;
 
 use crate::console::Console;
 use crate::hub::{self, FetchError};
@@ -58,32 +56,37 @@ pub struct Opened {
 pub fn open(text: &str, online: bool, console: Console) -> Result<Opened, OpenError> {
     match locate(text)? {
         Place::Gguf(path) => gguf(&path),
-        Place::HuggingFace(path) => {
-            let folder = folder(&path, &path)?;
-            hugging_face(folder, &path, None)
-        }
-        Place::Split(path) => split(&path),
+        Place::HuggingFace(path) | Place::Split(path) => folder(&path, &path, None),
         Place::Hub(repository) => {
             let path = hub::fetch(&repository, online, console)?;
             // A snapshot is a folder of links to blobs beside it.
-            let root = path.ancestors().nth(2).unwrap_or(&path);
-            let folder = folder(&path, root)?;
-            hugging_face(
-                folder,
+            let root = path.ancestors().nth(2).unwrap_or(&path).to_owned();
+            folder(
                 &path,
+                &root,
                 Some(format!("{}/{}", repository.owner, repository.name)),
             )
         }
     }
 }
 
-fn folder(path: &Path, root: &Path) -> Result<Arc<dyn Folder>, OpenError> {
+fn folder(path: &Path, root: &Path, name: Option<String>) -> Result<Opened, OpenError> {
     let opened = FsFolder::open_within(path, root);
     let opened = opened.map_err(|source| OpenError::Io {
         path: path.to_owned(),
         source,
     })?;
-    Ok(Arc::new(opened))
+    let checkpoint =
+        skein_weights::open_folder(Arc::new(opened)).map_err(|source| OpenError::Refused {
+            path: path.to_owned(),
+            source,
+        })?;
+    let name = name.unwrap_or_else(|| own_name(checkpoint.as_ref(), path));
+    Ok(Opened {
+        checkpoint,
+        path: path.to_owned(),
+        name,
+    })
 }
 
 fn gguf(path: &Path) -> Result<Opened, OpenError> {
@@ -91,45 +94,30 @@ fn gguf(path: &Path) -> Result<Opened, OpenError> {
         path: path.to_owned(),
         source,
     })?;
-    let place = path.display().to_string();
+    let file = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let checkpoint =
-        GgufCheckpoint::open(Arc::new(bytes), &place).map_err(|error| OpenError::Refused {
+        skein_weights::open_gguf(Arc::new(bytes), &file).map_err(|source| OpenError::Refused {
             path: path.to_owned(),
-            source: error.into(),
+            source,
         })?;
-    let name = path
-        .file_stem()
-        .map(|stem| stem.to_string_lossy().into_owned());
+    let name = file.strip_suffix(".gguf").unwrap_or(&file).to_owned();
     Ok(Opened {
-        name: name.unwrap_or_else(|| "model".to_owned()),
-        checkpoint: Box::new(checkpoint),
+        checkpoint,
         path: path.to_owned(),
+        name,
     })
 }
 
-fn hugging_face(
-    folder: Arc<dyn Folder>,
-    path: &Path,
-    name: Option<String>,
-) -> Result<Opened, OpenError> {
-    let checkpoint = HfCheckpoint::open(folder).map_err(|source| OpenError::Refused {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(Opened {
-        name: name.unwrap_or_else(|| folder_name(path)),
-        checkpoint: Box::new(checkpoint),
-        path: path.to_owned(),
-    })
-}
-
-fn split(path: &Path) -> Result<Opened, OpenError> {
-    // INSERT
-    hugging_face(folder(path, path)?, path, None)
-}
-
-/// The last part of a path, also of `.` and `..`.
-fn folder_name(path: &Path) -> String {
+/// What a model is called where the user does not say: as it calls itself, unless that is a path
+/// (of somebody's training machine, say), else as its folder.
+fn own_name(checkpoint: &dyn Checkpoint, path: &Path) -> String {
+    let own = checkpoint.name();
+    if !own.is_empty() && own.len() <= 128 && !own.contains(['/', '\\']) {
+        return own;
+    }
     let real = path.canonicalize();
     let path = real.as_deref().unwrap_or(path);
     path.file_name().map_or_else(

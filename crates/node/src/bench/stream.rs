@@ -4,8 +4,6 @@ use std::thread;
 
 use skein_runtime::Clock;
 
-/// Larger than the caches of present machines, so that memory itself is measured.
-pub const BUFFER_BYTES: usize = 512 << 20;
 /// Eight words a step: enough independent sums that reading is the limit, not adding.
 const LANES: usize = 8;
 

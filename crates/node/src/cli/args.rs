@@ -71,6 +71,14 @@ pub enum Command {
 /// Work with models.
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
+    /// Show what a model is, what it needs, and whether it can be served.
+    Inspect(InspectArgs),
+    /// Cut a model into files by layer, with a manifest of hashes.
+    ///
+    /// Can be stopped at any time; the same command goes on where it stopped.
+    Split(SplitArgs),
+    /// Check every byte of a folder written by `skein model split`, then run each slice once.
+    Verify(VerifyArgs),
     /// Fetch org/name@commit into the cache of the hub and print its folder.
     Fetch {
         /// The repository and the 40 digits of the commit: org/name@commit.
@@ -301,6 +309,9 @@ pub struct BenchArgs {
     /// transformers).
     #[arg(long, value_name = "PYTHON")]
     pub peer_transformers: Option<PathBuf>,
+    /// How much memory the stream test reads; more than the processor's caches hold.
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    pub stream: String,
     /// Where to keep the random weights; else skein/bench in the user's cache.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

@@ -17,7 +17,7 @@ use crate::bench::checkpoint::{Random, SHAPES, prepare};
 use crate::bench::median;
 use crate::bench::peer::{Peer, PeerRound, PeerSettings};
 use crate::bench::stages::Measured;
-use crate::bench::stream::{BUFFER_BYTES, Stream};
+use crate::bench::stream::Stream;
 use crate::budget;
 use crate::config::{Format, Setting as _};
 use crate::memory;
@@ -61,6 +61,8 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
             "must be at least 1",
         ));
     }
+    let stream = args.stream.parse::<ByteSize>();
+    let stream = stream.map_err(|error| usage("--stream", &error.to_string()))?;
     let clock = SystemClock::new();
     let threads = if args.threads == 0 {
         crate::node::threads(0)
@@ -77,7 +79,7 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
         peak: memory::peak(),
         ..once
     };
-    let stream = Stream::new(BUFFER_BYTES, threads);
+    let stream = Stream::new(usize::try_from(stream.0).unwrap_or(usize::MAX), threads);
     let mut rounds = Vec::with_capacity(args.rounds);
     for number in 1..=args.rounds {
         context

@@ -37,6 +37,12 @@ pub enum CommandError {
     /// No answer.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// Splitting failed.
+    #[error(transparent)]
+    Split(#[from] super::split::SplitCommandError),
+    /// Verifying could not be done.
+    #[error(transparent)]
+    Verify(#[from] super::verify::VerifyCommandError),
     /// A measurement failed.
     #[error(transparent)]
     Measure(#[from] MeasureError),
