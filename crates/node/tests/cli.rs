@@ -17,13 +17,23 @@ fn reference(name: &str) -> (String, Value, String) {
     let text = fs::read_to_string(fixture(name) + "/reference.json").expect("a fixture");
     let reference: Value = serde_json::from_str(&text).expect("JSON");
     let cases = reference["cases"].as_array().expect("a list");
-    let case = cases.iter().find(|case| case["name"] == "text").expect("case text");
+    let case = cases
+        .iter()
+        .find(|case| case["name"] == "text")
+        .expect("case text");
     let part = |name: &str| case[name].as_str().expect("a text").to_owned();
     (part("text"), case["greedy"].clone(), part("answer"))
 }
 
-const GREEDY: [&str; 7] =
-    ["--raw", "--temperature", "0", "--repetition-penalty", "1", "--max-tokens", "64"];
+const GREEDY: [&str; 7] = [
+    "--raw",
+    "--temperature",
+    "0",
+    "--repetition-penalty",
+    "1",
+    "--max-tokens",
+    "64",
+];
 
 #[test]
 fn run_says_what_the_reference_says() {
@@ -34,11 +44,19 @@ fn run_says_what_the_reference_says() {
         let mut args = vec!["run", &prompt, "--model", &model];
         args.extend(GREEDY);
         let streamed = home.run(&args);
-        assert_eq!((streamed.code, streamed.out), (0, format!("{answer}\n")), "{}", streamed.err);
+        assert_eq!(
+            (streamed.code, streamed.out),
+            (0, format!("{answer}\n")),
+            "{}",
+            streamed.err
+        );
         args.push("--json");
         let whole = home.run(&args).json();
         assert_eq!(whole["tokens"], ids, "{name}");
-        assert_eq!((&whole["text"], &whole["finish_reason"]), (&json!(answer), &json!("length")));
+        assert_eq!(
+            (&whole["text"], &whole["finish_reason"]),
+            (&json!(answer), &json!("length"))
+        );
         assert_eq!(whole["usage"]["completion_tokens"], 64);
     }
 }
@@ -46,8 +64,20 @@ fn run_says_what_the_reference_says() {
 #[test]
 fn inspect_tells_scripts_what_is_there() {
     let home = Home::new();
-    let found = home.run(&["model", "inspect", &fixture("qwen2"), "--slices", "2", "--json"]).json();
-    assert_eq!((&found["servable"], &found["name"]), (&json!(true), &json!("qwen2")));
+    let found = home
+        .run(&[
+            "model",
+            "inspect",
+            &fixture("qwen2"),
+            "--slices",
+            "2",
+            "--json",
+        ])
+        .json();
+    assert_eq!(
+        (&found["servable"], &found["name"]),
+        (&json!(true), &json!("qwen2"))
+    );
     let contents = &found["contents"];
     assert_eq!(contents["slices"].as_array().map(Vec::len), Some(2));
     let sum: u64 = contents["parts"]
@@ -59,18 +89,34 @@ fn inspect_tells_scripts_what_is_there() {
     assert_eq!(contents["parameters"], sum);
     assert_eq!(contents["memory"]["f32"], 4 * sum);
     let text = home.run(&["model", "inspect", &fixture("qwen2")]);
-    assert!(text.out.contains("can be served") && text.out.contains("layer 0"), "{}", text.out);
+    assert!(
+        text.out.contains("can be served") && text.out.contains("layer 0"),
+        "{}",
+        text.out
+    );
 }
 
 #[test]
 fn a_split_model_is_good_and_serves_the_same() {
     let home = Home::new();
     let folder = home.path("cut");
-    let split = ["model", "split", &fixture("qwen2"), "-o", &folder, "--boundaries", "1", "--json"];
+    let split = [
+        "model",
+        "split",
+        &fixture("qwen2"),
+        "-o",
+        &folder,
+        "--boundaries",
+        "1",
+        "--json",
+    ];
     let cut = home.run(&split).json();
     assert_eq!(cut["slices"][0], json!({ "start": 0, "end": 1 }));
     let report = home.run(&["model", "verify", &folder, "--json"]).json();
-    assert_eq!((&report["ok"], &report["problems"]), (&json!(true), &json!([])));
+    assert_eq!(
+        (&report["ok"], &report["problems"]),
+        (&json!(true), &json!([]))
+    );
     assert_eq!(report["model"], cut["model"]);
     assert_eq!(report["slices"].as_array().map(Vec::len), Some(2));
     let (prompt, _, answer) = reference("qwen2");
@@ -97,10 +143,22 @@ fn a_split_model_is_good_and_serves_the_same() {
 fn damage_is_named() {
     let home = Home::new();
     let good = home.path("good");
-    let split = home.run(&["model", "split", &fixture("qwen3"), "-o", &good, "--slices", "2"]);
+    let split = home.run(&[
+        "model",
+        "split",
+        &fixture("qwen3"),
+        "-o",
+        &good,
+        "--slices",
+        "2",
+    ]);
     assert_eq!(split.code, 0, "{}", split.err);
-    let largest = fs::read_dir(&good).expect("a folder").map(|entry| entry.expect("an entry"));
-    let part = largest.max_by_key(|entry| entry.metadata().expect("a size").len()).expect("a file");
+    let largest = fs::read_dir(&good)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry"));
+    let part = largest
+        .max_by_key(|entry| entry.metadata().expect("a size").len())
+        .expect("a file");
     let part = part.file_name().into_string().expect("a name");
     let edit = |file: &Path, change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = fs::read(file).expect("a file");
@@ -108,7 +166,11 @@ fn damage_is_named() {
         fs::write(file, bytes).expect("written");
     };
     type Harm<'a> = &'a dyn Fn(&Path);
-    let flip: Harm = &|dir| edit(&dir.join(&part), &|bytes| *bytes.last_mut().expect("bytes") ^= 4);
+    let flip: Harm = &|dir| {
+        edit(&dir.join(&part), &|bytes| {
+            *bytes.last_mut().expect("bytes") ^= 4
+        })
+    };
     let cut: Harm = &|dir| edit(&dir.join(&part), &|bytes| bytes.truncate(bytes.len() / 2));
     let header: Harm = &|dir| edit(&dir.join(&part), &|bytes| bytes[..8].fill(0xff));
     let link: Harm = &|dir| {
@@ -134,7 +196,11 @@ fn damage_is_named() {
         let report = home.run(&["model", "verify", &dir]);
         assert_eq!(report.code, 1, "{name}: {}", report.out);
         let named = words.iter().all(|word| report.out.contains(word));
-        assert!(named && report.out.contains("is damaged"), "{name}: {}", report.out);
+        assert!(
+            named && report.out.contains("is damaged"),
+            "{name}: {}",
+            report.out
+        );
     }
 }
 
@@ -167,10 +233,18 @@ fn a_split_goes_on_where_it_was_stopped() {
         assert!(!manifest.exists(), "it was too fast to be stopped");
         if how == "INT" {
             assert_eq!(stopped.code, 130);
-            assert!(stopped.err.contains("run the same command again"), "{}", stopped.err);
+            assert!(
+                stopped.err.contains("run the same command again"),
+                "{}",
+                stopped.err
+            );
         }
         let verdict = home.run(&["model", "verify", &folder]);
-        assert!(verdict.code == 1 && verdict.out.contains("unfinished"), "{}", verdict.out);
+        assert!(
+            verdict.code == 1 && verdict.out.contains("unfinished"),
+            "{}",
+            verdict.out
+        );
         let again = home.run(&args);
         assert_eq!(again.code, 0, "{}", again.err);
         let verdict = home.run(&["model", "verify", &folder]);
@@ -200,30 +274,101 @@ fn mistakes_are_answered_with_advice() {
     fs::write(full.clone() + "/letter.txt", b"x").expect("written");
     let cases: [(Vec<&str>, i32, Vec<&str>); 19] = [
         (vec!["serve"], 1, vec!["--model MODEL"]),
-        (vec!["serve", "--model", &at("whol")], 1, vec!["did you mean", "whole?"]),
-        (vec!["serve", "--model", &at("bare")], 1, vec!["no config.json"]),
-        (vec!["serve", "--model", &at("odd")], 1, vec!["cannot be served", "relu6"]),
-        (vec!["serve", "--model", &at("huge")], 1, vec!["model.safetensors"]),
-        (vec!["serve", "--model", &at("pickle")], 1, vec!["pickle", "convert"]),
-        (vec!["serve", "--model", &at("bad.gguf")], 1, vec!["not a GGUF file"]),
-        (vec!["serve", "--model", "org/name"], 1, vec!["org/name@COMMIT"]),
-        (vec!["serve", "--model", &whole, "--kv-memory", "9000GiB"], 1, vec!["not enough memory", "--force"]),
-        (vec!["serve", "--model", &whole, "--format", "int3"], 1, vec!["--format", "\"bf16\""]),
-        (vec!["serve", "--model", &whole, "--listen", "0.0.0.0:0"], 1, vec!["API keys and TLS", "127.0.0.1"]),
-        (vec!["run", "x", "--model", &fixture("gpt2")], 1, vec!["no chat template", "--raw"]),
-        (vec!["run", "x", "--model", &whole, "--temperature", "9"], 1, vec!["temperature must be between 0 and 2"]),
+        (
+            vec!["serve", "--model", &at("whol")],
+            1,
+            vec!["did you mean", "whole?"],
+        ),
+        (
+            vec!["serve", "--model", &at("bare")],
+            1,
+            vec!["no config.json"],
+        ),
+        (
+            vec!["serve", "--model", &at("odd")],
+            1,
+            vec!["cannot be served", "relu6"],
+        ),
+        (
+            vec!["serve", "--model", &at("huge")],
+            1,
+            vec!["model.safetensors"],
+        ),
+        (
+            vec!["serve", "--model", &at("pickle")],
+            1,
+            vec!["pickle", "convert"],
+        ),
+        (
+            vec!["serve", "--model", &at("bad.gguf")],
+            1,
+            vec!["not a GGUF file"],
+        ),
+        (
+            vec!["serve", "--model", "org/name"],
+            1,
+            vec!["org/name@COMMIT"],
+        ),
+        (
+            vec!["serve", "--model", &whole, "--kv-memory", "9000GiB"],
+            1,
+            vec!["not enough memory", "--force"],
+        ),
+        (
+            vec!["serve", "--model", &whole, "--format", "int3"],
+            1,
+            vec!["--format", "\"bf16\""],
+        ),
+        (
+            vec!["serve", "--model", &whole, "--listen", "0.0.0.0:0"],
+            1,
+            vec!["API keys and TLS", "127.0.0.1"],
+        ),
+        (
+            vec!["run", "x", "--model", &fixture("gpt2")],
+            1,
+            vec!["no chat template", "--raw"],
+        ),
+        (
+            vec!["run", "x", "--model", &whole, "--temperature", "9"],
+            1,
+            vec!["temperature must be between 0 and 2"],
+        ),
         (vec!["sevre"], 2, vec!["serve"]),
-        (vec!["model", "split", &whole, "-o", &at("o")], 2, vec!["--slices"]),
-        (vec!["model", "split", &whole, "-o", &at("o"), "--slices", "99"], 1, vec!["99 slices"]),
-        (vec!["model", "split", &whole, "-o", &full, "--slices", "1"], 1, vec!["is not empty", "letter.txt"]),
-        (vec!["model", "verify", &whole, "--quiet"], 1, vec!["skein.json"]),
-        (vec!["config", "explain", "gateway.listn"], 2, vec!["did you mean gateway.listen?"]),
+        (
+            vec!["model", "split", &whole, "-o", &at("o")],
+            2,
+            vec!["--slices"],
+        ),
+        (
+            vec!["model", "split", &whole, "-o", &at("o"), "--slices", "99"],
+            1,
+            vec!["99 slices"],
+        ),
+        (
+            vec!["model", "split", &whole, "-o", &full, "--slices", "1"],
+            1,
+            vec!["is not empty", "letter.txt"],
+        ),
+        (
+            vec!["model", "verify", &whole, "--quiet"],
+            1,
+            vec!["skein.json"],
+        ),
+        (
+            vec!["config", "explain", "gateway.listn"],
+            2,
+            vec!["did you mean gateway.listen?"],
+        ),
     ];
     for (args, code, words) in cases {
         let ended = home.run(&args);
         let said = format!("{}{}", ended.out, ended.err);
         assert_eq!(ended.code, code, "{args:?}: {said}");
-        assert!(words.iter().all(|word| said.contains(word)), "{args:?}: {said}");
+        assert!(
+            words.iter().all(|word| said.contains(word)),
+            "{args:?}: {said}"
+        );
         assert!(!said.contains("panicked"), "{args:?}: {said}");
     }
 }
@@ -233,7 +378,11 @@ fn the_hub_without_a_network() {
     let home = Home::new();
     let name = format!("org/name@{}", "0".repeat(40));
     let offline = home.run(&["model", "inspect", &name, "--offline"]);
-    assert!(offline.code == 1 && offline.err.contains("not in the local cache"), "{}", offline.err);
+    assert!(
+        offline.code == 1 && offline.err.contains("not in the local cache"),
+        "{}",
+        offline.err
+    );
 }
 
 #[test]
@@ -243,7 +392,8 @@ fn a_taken_port_is_named() {
     let address = taken.local_addr().expect("an address").to_string();
     let ended = home.run(&["serve", "--model", &fixture("qwen2"), "--listen", &address]);
     assert_eq!(ended.code, 1);
-    let told = ended.err.contains(&format!("{address} is in use")) && ended.err.contains("--listen");
+    let told =
+        ended.err.contains(&format!("{address} is in use")) && ended.err.contains("--listen");
     assert!(told, "{}", ended.err);
 }
 
@@ -253,13 +403,26 @@ fn configuration_is_checked_and_shown() {
     let file = home.path("skein.toml");
     fs::write(&file, "[gateway]\nlisten = \"127.0.0.1:9\"\n").expect("written");
     assert_eq!(home.run(&["config", "check", &file]).code, 0);
-    let shown = home.run(&["config", "show", "--json", "--config", &file]).json();
-    assert_eq!(shown["gateway"]["listen"], json!({ "value": "127.0.0.1:9", "origin": file }));
+    let shown = home
+        .run(&["config", "show", "--json", "--config", &file])
+        .json();
+    assert_eq!(
+        shown["gateway"]["listen"],
+        json!({ "value": "127.0.0.1:9", "origin": file })
+    );
     fs::write(&file, "[gateway]\nlisen = \"127.0.0.1:9\"\n").expect("written");
     let wrong = home.run(&["config", "check", &file]);
-    assert!(wrong.code == 1 && wrong.err.contains("did you mean listen?"), "{}", wrong.err);
+    assert!(
+        wrong.code == 1 && wrong.err.contains("did you mean listen?"),
+        "{}",
+        wrong.err
+    );
     let explained = home.run(&["config", "explain", "engine.kv_memory"]);
-    assert!(explained.out.contains("SKEIN_ENGINE__KV_MEMORY"), "{}", explained.out);
+    assert!(
+        explained.out.contains("SKEIN_ENGINE__KV_MEMORY"),
+        "{}",
+        explained.out
+    );
     assert!(home.run(&["config", "explain"]).out.contains("[runtime]"));
 }
 
@@ -271,9 +434,17 @@ fn keys_are_asked_for_once_made() {
     let key = made.out.trim().to_owned();
     assert!(made.code == 0 && key.starts_with("sk-"), "{}", made.err);
     let serving = Serving::start(&home, &["--model", &fixture("qwen2"), "--keys-file", &file]);
-    assert!(serving.request("GET /v1/models", "", "").starts_with("HTTP/1.1 401"));
+    assert!(
+        serving
+            .request("GET /v1/models", "", "")
+            .starts_with("HTTP/1.1 401")
+    );
     let header = format!("Authorization: Bearer {key}\r\n");
-    assert!(serving.request("GET /v1/models", &header, "").starts_with("HTTP/1.1 200"));
+    assert!(
+        serving
+            .request("GET /v1/models", &header, "")
+            .starts_with("HTTP/1.1 200")
+    );
     assert_eq!(serving.stop("INT").code, 0);
 }
 
@@ -282,12 +453,22 @@ fn help_version_and_completions() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = home.run(&["completions", shell]);
-        assert!(script.code == 0 && script.out.contains("kv-memory"), "{shell}");
+        assert!(
+            script.code == 0 && script.out.contains("kv-memory"),
+            "{shell}"
+        );
     }
     let help = home.run(&[]);
     assert!(help.code == 2 && format!("{}{}", help.out, help.err).contains("Usage: skein"));
     assert!(home.run(&["--version"]).out.starts_with("skein "));
-    for command in ["serve", "run", "chat", "model split", "bench model", "config explain"] {
+    for command in [
+        "serve",
+        "run",
+        "chat",
+        "model split",
+        "bench model",
+        "config explain",
+    ] {
         let args: Vec<&str> = command.split(' ').chain(["--help"]).collect();
         assert_eq!(home.run(&args).code, 0, "{command}");
     }
@@ -299,12 +480,20 @@ fn bench_reports_every_measurement() {
     let cache = home.path("cache");
     let report = home
         .run(&[
-            "bench", "model", "--shape", "small", "--rounds", "1", "--prompt", "16", "--decode", "8",
-            "--stream", "16MiB", "--cache", &cache, "--json", "--quiet",
+            "bench", "model", "--shape", "small", "--rounds", "1", "--prompt", "16", "--decode",
+            "8", "--stream", "16MiB", "--cache", &cache, "--json", "--quiet",
         ])
         .json();
-    for name in ["prefill_tokens_per_second", "decode_tokens_per_second", "share_of_floor", "peak_bytes"] {
-        assert!(report[name].as_f64().is_some_and(|value| value > 0.0), "{name}: {report}");
+    for name in [
+        "prefill_tokens_per_second",
+        "decode_tokens_per_second",
+        "share_of_floor",
+        "peak_bytes",
+    ] {
+        assert!(
+            report[name].as_f64().is_some_and(|value| value > 0.0),
+            "{name}: {report}"
+        );
     }
     assert_eq!(report["batched"].as_array().map(Vec::len), Some(4));
 }

@@ -110,7 +110,9 @@ fn target(path: &Path) -> Result<(File, FsFolder), SplitCommandError> {
         path: path.to_owned(),
         source,
     };
-    let sink = fs::create_dir_all(path).and_then(|()| FsFolder::open(path)).map_err(folder)?;
+    let sink = fs::create_dir_all(path)
+        .and_then(|()| FsFolder::open(path))
+        .map_err(folder)?;
     let lock = File::open(path).map_err(folder)?;
     match lock.try_lock() {
         Ok(()) => Ok((lock, sink)),

@@ -71,7 +71,9 @@ pub fn finish(child: Child) -> Ended {
 
 /// Sends a signal by name.
 pub fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status();
     assert!(sent.expect("kill runs").success());
 }
 
@@ -104,7 +106,11 @@ pub struct Serving {
 
 impl Serving {
     pub fn start(home: &Home, args: &[&str]) -> Self {
-        let all: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"].iter().chain(args).copied().collect();
+        let all: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"]
+            .iter()
+            .chain(args)
+            .copied()
+            .collect();
         let mut child = home.start(&all);
         let mut line = String::new();
         let out = child.stdout.as_mut().expect("a pipe");
@@ -113,7 +119,10 @@ impl Serving {
             let ended = finish(child);
             panic!("it said {line:?} and {}", ended.err);
         };
-        Self { address: address.to_owned(), child }
+        Self {
+            address: address.to_owned(),
+            child,
+        }
     }
 
     /// The whole answer to a plain request.
@@ -131,7 +140,10 @@ impl Serving {
 
     fn body(answer: &str) -> Value {
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-        let (start, end) = (body.find('{').expect("JSON"), body.rfind('}').expect("JSON"));
+        let (start, end) = (
+            body.find('{').expect("JSON"),
+            body.rfind('}').expect("JSON"),
+        );
         serde_json::from_str(&body[start..=end]).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
