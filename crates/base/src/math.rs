@@ -24,7 +24,7 @@ pub const EXP_POLYNOMIAL: [f32; 6] = [
     8.333_452e-3,
     4.166_579_6e-2,
     1.666_666_5e-1,
-    5.000_000_1e-1,
+    5.0e-1,
 ];
 
 /// `e^x` in single precision, within 1 ulp where the result is normal; gradual underflow, infinity
