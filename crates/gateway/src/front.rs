@@ -166,10 +166,7 @@ fn check_host(state: &State, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiEr
             "The request has more than one 'Host' header.",
         ));
     }
-    let header = match first {
-        Some(value) => Some(value.to_str().unwrap_or_default()),
-        None => None,
-    };
+    let header = first.map(|value| value.to_str().unwrap_or_default());
     // An absolute request target names the host as well, and then both must be ours.
     let target = uri.authority().map(axum::http::uri::Authority::as_str);
     let mut names = header.into_iter().chain(target).peekable();

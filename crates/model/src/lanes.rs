@@ -53,10 +53,6 @@ impl InstructionSet {
 /// The methods of an implementation may only be called where its instruction set is enabled:
 /// inside a function with that `target_feature`, reached after run-time detection. Pointers must
 /// be valid for sixteen elements; they need no alignment.
-#[expect(
-    clippy::missing_safety_doc,
-    reason = "stated once for all methods on the trait"
-)]
 pub(crate) trait Lanes: Copy {
     /// How many rows a register tile of this instruction set has.
     const TILE_ROWS: usize;
@@ -125,8 +121,8 @@ impl ScalarLanes {
     #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         let mut out = self.0;
-        for i in 0..LANES {
-            out[i] = f(self.0[i], other.0[i]);
+        for (out, other) in out.iter_mut().zip(other.0) {
+            *out = f(*out, other);
         }
         Self(out)
     }
@@ -183,8 +179,8 @@ impl Lanes for ScalarLanes {
     #[inline(always)]
     unsafe fn fma(self, b: Self, c: Self) -> Self {
         let mut out = c.0;
-        for i in 0..LANES {
-            out[i] = self.0[i].mul_add(b.0[i], c.0[i]);
+        for (out, (a, b)) in out.iter_mut().zip(self.0.into_iter().zip(b.0)) {
+            *out = a.mul_add(b, *out);
         }
         Self(out)
     }

@@ -276,13 +276,15 @@ fn report(
     report
 }
 
+/// A number of bytes, as people read it.
+fn size(value: &Value) -> String {
+    value
+        .as_u64()
+        .map_or_else(|| "unknown".to_owned(), |bytes| ByteSize(bytes).to_string())
+}
+
 fn table(report: &Value) -> String {
     let number = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
-    let size = |value: &Value| {
-        value
-            .as_u64()
-            .map_or_else(|| "unknown".to_owned(), |bytes| ByteSize(bytes).to_string())
-    };
     let text = |name: &str| report[name].as_str().unwrap_or_default().to_owned();
     let mut rows = vec![
         (
@@ -328,7 +330,14 @@ fn table(report: &Value) -> String {
             format!("{rate:.1} tok/s"),
         ));
     }
-    let peer = &report["transformers"];
+    peer_rows(&report["transformers"], &mut rows);
+    rows.iter()
+        .map(|(name, value)| format!("{name:<24}{value}\n"))
+        .collect()
+}
+
+/// The lines of transformers, if it was measured.
+fn peer_rows(peer: &Value, rows: &mut Vec<(String, String)>) {
     if peer.is_object() {
         let rate = |name: &str| peer[name].as_f64().unwrap_or(f64::NAN);
         rows.push((
@@ -345,7 +354,4 @@ fn table(report: &Value) -> String {
         ));
         rows.push(("  peak memory".to_owned(), size(&peer["peak_bytes"])));
     }
-    rows.iter()
-        .map(|(name, value)| format!("{name:<24}{value}\n"))
-        .collect()
 }

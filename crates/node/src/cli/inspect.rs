@@ -110,6 +110,11 @@ fn describe(contents: &Contents, out: &mut String) {
     if let Some(available) = memory::available() {
         let _ = writeln!(out, "available      {available}");
     }
+    describe_pieces(contents, out);
+}
+
+/// A line for each part and for each slice.
+fn describe_pieces(contents: &Contents, out: &mut String) {
     let _ = writeln!(
         out,
         "\n{:<12}{:>14}{:>12}{:>12}{:>12}",

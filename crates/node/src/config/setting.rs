@@ -66,9 +66,11 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         match millis {
-            _ if millis % 1000 != 0 => write!(f, "{millis}ms"),
-            _ if millis % 3_600_000 == 0 && millis != 0 => write!(f, "{}h", millis / 3_600_000),
-            _ if millis % 60_000 == 0 && millis != 0 => write!(f, "{}m", millis / 60_000),
+            _ if !millis.is_multiple_of(1000) => write!(f, "{millis}ms"),
+            _ if millis.is_multiple_of(3_600_000) && millis != 0 => {
+                write!(f, "{}h", millis / 3_600_000)
+            }
+            _ if millis.is_multiple_of(60_000) && millis != 0 => write!(f, "{}m", millis / 60_000),
             _ => write!(f, "{}s", millis / 1000),
         }
     }
@@ -217,7 +219,7 @@ impl Setting for ByteSize {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
         let even = units
             .iter()
-            .find(|(_, unit)| self.0 != 0 && self.0 % unit == 0);
+            .find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit));
         Some(match even {
             Some((name, unit)) => toml::Value::String(format!("{}{name}", self.0 / unit)),
             None => toml::Value::String(format!("{}B", self.0)),
