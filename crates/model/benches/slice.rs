@@ -5,6 +5,7 @@
 //! on AVX2, twice that on AVX-512. Measured on a 2-core Zen 3 guest: see `docs/performance.md`.
 //!
 //! `cargo bench -p skein-model -- [f32|bf16] [threads]`
+#![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::ops::Range;
 use std::sync::Arc;

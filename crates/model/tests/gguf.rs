@@ -1,4 +1,9 @@
 //! The serving path on GGUF files against llama.cpp's answers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it measured"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

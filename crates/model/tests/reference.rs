@@ -1,4 +1,9 @@
 //! The serving path against transformers, on every checkpoint of `fixtures/`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it measured"
+)]
 
 mod fixtures;
 

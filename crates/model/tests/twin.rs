@@ -1,5 +1,10 @@
 //! The twin against transformers, and its gradients against finite differences.
 #![cfg(feature = "twin")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and may say what it measured"
+)]
 
 mod fixtures;
 

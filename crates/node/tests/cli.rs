@@ -1,4 +1,10 @@
 //! The real binary, as a user meets it.
+#![allow(
+    unreachable_pub,
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "tables of cases, and helpers shared by files"
+)]
 
 mod harness;
 
@@ -252,6 +258,11 @@ fn a_split_goes_on_where_it_was_stopped() {
     }
 }
 
+/// Owned arguments, so that a table can hold them.
+fn args(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&arg| arg.to_owned()).collect()
+}
+
 #[test]
 fn mistakes_are_answered_with_advice() {
     let home = Home::new();
@@ -272,97 +283,98 @@ fn mistakes_are_answered_with_advice() {
     let full = at("full");
     fs::create_dir(&full).expect("made");
     fs::write(full.clone() + "/letter.txt", b"x").expect("written");
-    let cases: [(Vec<&str>, i32, Vec<&str>); 19] = [
-        (vec!["serve"], 1, vec!["--model MODEL"]),
+    let cases: [(Vec<String>, i32, Vec<&str>); 19] = [
+        (args(&["serve"]), 1, vec!["--model MODEL"]),
         (
-            vec!["serve", "--model", &at("whol")],
+            args(&["serve", "--model", &at("whol")]),
             1,
             vec!["did you mean", "whole?"],
         ),
         (
-            vec!["serve", "--model", &at("bare")],
+            args(&["serve", "--model", &at("bare")]),
             1,
             vec!["no config.json"],
         ),
         (
-            vec!["serve", "--model", &at("odd")],
+            args(&["serve", "--model", &at("odd")]),
             1,
             vec!["cannot be served", "relu6"],
         ),
         (
-            vec!["serve", "--model", &at("huge")],
+            args(&["serve", "--model", &at("huge")]),
             1,
             vec!["model.safetensors"],
         ),
         (
-            vec!["serve", "--model", &at("pickle")],
+            args(&["serve", "--model", &at("pickle")]),
             1,
             vec!["pickle", "convert"],
         ),
         (
-            vec!["serve", "--model", &at("bad.gguf")],
+            args(&["serve", "--model", &at("bad.gguf")]),
             1,
             vec!["not a GGUF file"],
         ),
         (
-            vec!["serve", "--model", "org/name"],
+            args(&["serve", "--model", "org/name"]),
             1,
             vec!["org/name@COMMIT"],
         ),
         (
-            vec!["serve", "--model", &whole, "--kv-memory", "9000GiB"],
+            args(&["serve", "--model", &whole, "--kv-memory", "9000GiB"]),
             1,
             vec!["not enough memory", "--force"],
         ),
         (
-            vec!["serve", "--model", &whole, "--format", "int3"],
+            args(&["serve", "--model", &whole, "--format", "int3"]),
             1,
             vec!["--format", "\"bf16\""],
         ),
         (
-            vec!["serve", "--model", &whole, "--listen", "0.0.0.0:0"],
+            args(&["serve", "--model", &whole, "--listen", "0.0.0.0:0"]),
             1,
             vec!["API keys and TLS", "127.0.0.1"],
         ),
         (
-            vec!["run", "x", "--model", &fixture("gpt2")],
+            args(&["run", "x", "--model", &fixture("gpt2")]),
             1,
             vec!["no chat template", "--raw"],
         ),
         (
-            vec!["run", "x", "--model", &whole, "--temperature", "9"],
+            args(&["run", "x", "--model", &whole, "--temperature", "9"]),
             1,
             vec!["temperature must be between 0 and 2"],
         ),
-        (vec!["sevre"], 2, vec!["serve"]),
+        (args(&["sevre"]), 2, vec!["serve"]),
         (
-            vec!["model", "split", &whole, "-o", &at("o")],
+            args(&["model", "split", &whole, "-o", &at("o")]),
             2,
             vec!["--slices"],
         ),
         (
-            vec!["model", "split", &whole, "-o", &at("o"), "--slices", "99"],
+            args(&["model", "split", &whole, "-o", &at("o"), "--slices", "99"]),
             1,
             vec!["99 slices"],
         ),
         (
-            vec!["model", "split", &whole, "-o", &full, "--slices", "1"],
+            args(&["model", "split", &whole, "-o", &full, "--slices", "1"]),
             1,
             vec!["is not empty", "letter.txt"],
         ),
         (
-            vec!["model", "verify", &whole, "--quiet"],
+            args(&["model", "verify", &whole, "--quiet"]),
             1,
             vec!["skein.json"],
         ),
         (
-            vec!["config", "explain", "gateway.listn"],
+            args(&["config", "explain", "gateway.listn"]),
             2,
             vec!["did you mean gateway.listen?"],
         ),
     ];
     for (args, code, words) in cases {
-        let ended = home.run(&args);
+        let borrowed: Vec<&str> = args.iter().map(String::as_str).collect();
+        let ended = home.run(&borrowed);
         let said = format!("{}{}", ended.out, ended.err);
         assert_eq!(ended.code, code, "{args:?}: {said}");
         assert!(

@@ -45,6 +45,7 @@ async fn unknown_models_routes_and_methods() {
     );
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 #[tokio::test]
 async fn fields_of_wrong_type_or_value_are_named() {
     let rig = Rig::new();

@@ -27,9 +27,10 @@ fn to_bf16(values: &[f32]) -> Vec<u16> {
 fn pack(w: &[f32], outputs: usize, inputs: usize, dtype: Dtype) -> Matrix {
     let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
     let packer = matrix.packer();
-    // SAFETY: this thread alone packs, in the matrix's own format.
     match dtype {
+        // SAFETY: this thread alone packs, in the matrix's own format.
         Dtype::F32 => unsafe { packer.pack_f32(0, w) },
+        // SAFETY: as above.
         Dtype::Bf16 => unsafe { packer.pack_bf16(0, &to_bf16(w)) },
     }
     matrix
