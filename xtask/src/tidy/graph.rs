@@ -12,7 +12,7 @@ const HIDDEN_FROM_ROLES: [&str; 3] = ["skein-p2p", "skein-consensus", "skein-set
 const COMMON: [&str; 1] = ["thiserror"];
 
 /// Anyone's tests may use these; tokio, because something must drive the futures under test.
-const TESTS_ONLY: [&str; 4] = ["proptest", "tempfile", "serde_json", "tokio"];
+const TESTS_ONLY: [&str; 5] = ["proptest", "tempfile", "serde", "serde_json", "tokio"];
 
 /// Each foreign library and the crates that may name it. A library that is not listed is refused:
 /// a new one is a decision, and this is where it is written down.

@@ -1,6 +1,6 @@
 //! The rules of this repository that neither the compiler nor clippy can hold.
 //!
-//! Loading ([`load`]) is apart from judging ([`check`]): the rules are functions of plain values,
+//! Loading ([`load()`]) is apart from judging ([`check`]): the rules are functions of plain values,
 //! so that each has a test with an example that breaks it.
 
 mod graph;

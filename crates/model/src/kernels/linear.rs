@@ -67,8 +67,7 @@ pub(crate) struct Epilogue<'a> {
 }
 
 impl Matrix {
-    /// Room for `outputs * inputs` weights; fill it through [`Self::pack_f32`] and
-    /// [`Self::pack_bf16`].
+    /// Room for `outputs * inputs` weights; fill it through [`Matrix::packer`].
     pub(crate) fn zeroed(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
         let len = outputs.div_ceil(LANES) * LANES * inputs;
         let data = match dtype {

@@ -212,7 +212,7 @@ fn invariance_over_forks_and_reuse_of_pages() {
     let mut cut = Cut::new(&source, way);
     let base = tokens(1, 50);
     let mut sequences = cut.sequences(1);
-    cut.step(&mut sequences, &[base.clone()]);
+    cut.step(&mut sequences, std::slice::from_ref(&base));
     for len in [0, 1, 31, 32, 33, 49] {
         let mut other = base[..len].to_vec();
         other.extend(tokens(len as u64 + 70, 20));
