@@ -394,6 +394,11 @@ impl Node {
         let config = gateway_config(settings)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metrics = Metrics::new();
+        // The engine counts on a thread of its own, which only a recorder of the whole process
+        // reaches. With several nodes in one process the first one's page shows the engines.
+        if metrics.install().is_err() {
+            tracing::debug!("another node of this process shows the metrics of the engines");
+        }
         let model = LocalModel::start(opened, settings, &metrics, Arc::clone(&clock))?;
         let tasks = Tasks::new(tokio::runtime::Handle::current());
         let gateway = Gateway {
