@@ -33,6 +33,8 @@ def main():
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--decode", type=int, default=128)
+    parser.add_argument("--seconds", type=float, default=15,
+                        help="stop decoding after this long: the rate is of the tokens until then")
     args = parser.parse_args()
 
     # Before torch is imported: it reads them then. Nothing is to be fetched.
@@ -69,11 +71,12 @@ def main():
         prefill_rate = args.prompt / (time.perf_counter() - start)
         past, token = prefill(ids(args.decode))
         start = time.perf_counter()
-        for _ in range(args.decode):
+        decoded, seconds = 0, 0.0
+        while decoded < args.decode and seconds < args.seconds:
             out = model(token, past_key_values=past, use_cache=True)
             past, token = out.past_key_values, out.logits[:, -1].argmax(-1, keepdim=True)
-        decode_rate = args.decode / (time.perf_counter() - start)
-        say({"prefill": prefill_rate, "decode": decode_rate})
+            decoded, seconds = decoded + 1, time.perf_counter() - start
+        say({"prefill": prefill_rate, "decode": decoded / seconds})
 
     with torch.inference_mode():
         for line in sys.stdin:

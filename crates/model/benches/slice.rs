@@ -2,16 +2,18 @@
 //!
 //! Floors. Decode of one row reads every weight once: `bytes / bandwidth` of the memory. Prefill
 //! of `n` rows does `2 * n * parameters` operations: `operations / (16 lanes-multiply-adds a cycle)`
-//! on AVX2, twice that on AVX-512. Measured on a 2-core Zen 3 guest: see `docs/performance.md`.
+//! on AVX2, twice that on AVX-512. The memory is read as fast as it goes before and after decoding,
+//! as its speed drifts. Measured on a 2-core Zen 3 guest: see `docs/performance.md`.
 //!
 //! `cargo bench -p skein-model -- [f32|bf16] [threads]`
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+use std::hint::black_box;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, Sequence, SliceModel};
+use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, Sequence, SliceModel, Stream};
 use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScaling};
 use skein_weights::source::{CanonicalTensor, ReadError};
 use skein_weights::{Dtype, Part, Profile, Slice, WeightSource};
@@ -144,6 +146,14 @@ fn main() {
     let source = Weights(profile(), dtype);
     let pool = Arc::new(Pool::new(threads));
     let whole = Slice::whole(LAYERS);
+    let stream = Stream::new(1 << 30, Arc::clone(&pool));
+    let memory = || {
+        stream.bytes() as f64
+            / median(5, || {
+                black_box(stream.read());
+            })
+            / 1e9
+    };
     let model = SliceModel::load(&source, whole.clone(), None, pool).expect("loads");
     let mut kv = KvPages::new(&source.0, &whole, 1 << 30);
     println!("{dtype}, {threads} threads, {:?}", model.instruction_set());
@@ -162,6 +172,7 @@ fn main() {
             operations / time / 1e9
         );
     }
+    let before = memory();
     for batch in [1, 2, 4, 8, 16] {
         let mut sequences: Vec<_> = (0..batch).map(|_| kv.sequence()).collect();
         step(&model, &mut kv, &mut sequences, 64);
@@ -173,4 +184,8 @@ fn main() {
         );
         sequences.into_iter().for_each(|s| kv.release(s));
     }
+    println!(
+        "memory: {before:.2} GB/s before decoding, {:.2} GB/s after",
+        memory()
+    );
 }

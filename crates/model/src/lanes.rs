@@ -32,18 +32,23 @@ impl InstructionSet {
 
     /// All that this machine can run, the best last.
     pub fn available() -> Vec<Self> {
-        let mut list = vec![Self::Scalar];
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            if avx2 {
-                list.push(Self::Avx2);
-            }
-            if avx2 && is_x86_feature_detected!("avx512f") {
-                list.push(Self::Avx512);
-            }
+        let all = [Self::Scalar, Self::Avx2, Self::Avx512];
+        all.into_iter().filter(|set| set.is_available()).collect()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 => avx2,
+            Self::Avx512 => avx2 && is_x86_feature_detected!("avx512f"),
         }
-        list
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        self == Self::Scalar
     }
 }
 
@@ -59,7 +64,8 @@ pub(crate) trait Lanes: Copy {
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
-    /// Widens sixteen `bf16`: exact.
+    /// Widens sixteen `bf16`, exactly. Lane `i` is at place [`bf16_place`]`(i)`: lanes `i` and
+    /// `i + 8` share a 32-bit word, so that a shift and a mask widen eight each.
     unsafe fn load_bf16(from: *const u16) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
@@ -75,6 +81,11 @@ pub(crate) trait Lanes: Copy {
     /// The last step of [`math::exp`]: `self * 2^n` in two multiplications, `n` being the integer
     /// that `shifted` carries in its low bits.
     unsafe fn scale_by_power_of_two(self, shifted: Self) -> Self;
+}
+
+/// Where lane `lane` of sixteen packed `bf16` is.
+pub(crate) const fn bf16_place(lane: usize) -> usize {
+    2 * (lane % 8) + lane / 8
 }
 
 /// [`math::exp`] on every lane.
@@ -147,7 +158,9 @@ impl Lanes for ScalarLanes {
     unsafe fn load_bf16(from: *const u16) -> Self {
         // SAFETY: the caller gives sixteen readable values.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
-        Self(bits.map(|b| f32::from_bits(u32::from(b) << 16)))
+        Self(std::array::from_fn(|lane| {
+            f32::from_bits(u32::from(bits[bf16_place(lane)]) << 16)
+        }))
     }
 
     #[inline(always)]
@@ -254,11 +267,10 @@ mod x86 {
             // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
             unsafe {
                 let bits = _mm256_loadu_si256(from.cast());
-                let low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(bits));
-                let high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(bits));
+                let high = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000_u32 as i32));
                 Self(
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)),
+                    _mm256_castsi256_ps(high),
                 )
             }
         }
@@ -358,8 +370,12 @@ mod x86 {
         unsafe fn load_bf16(from: *const u16) -> Self {
             // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
             unsafe {
-                let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
+                let bits = _mm512_broadcast_i64x4(_mm256_loadu_si256(from.cast()));
+                // The first eight lanes shift their half up; the others have it there already.
+                let shifts = _mm512_inserti64x4::<1>(_mm512_set1_epi32(16), _mm256_setzero_si256());
+                let bits = _mm512_sllv_epi32(bits, shifts);
+                let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+                Self(_mm512_castsi512_ps(_mm512_and_si512(bits, mask)))
             }
         }
 

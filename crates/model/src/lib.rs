@@ -11,6 +11,7 @@ mod memory;
 pub mod pool;
 pub mod rope;
 pub mod slice;
+pub mod stream;
 #[cfg(test)]
 mod testing;
 #[cfg(feature = "twin")]
@@ -20,3 +21,4 @@ pub use kv::{KvFull, KvPages, Sequence};
 pub use lanes::InstructionSet;
 pub use pool::Pool;
 pub use slice::{ForwardError, Input, LoadError, Output, ScoreRows, Segment, SliceModel};
+pub use stream::Stream;

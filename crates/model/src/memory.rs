@@ -13,6 +13,7 @@ const CACHE_LINE: usize = 64;
 pub(crate) trait Plain: Copy + Send + Sync + 'static {}
 impl Plain for f32 {}
 impl Plain for u16 {}
+impl Plain for u64 {}
 
 /// A zeroed, fixed-size array of `T` with the alignment that kernels like.
 pub(crate) struct Buffer<T: Plain> {

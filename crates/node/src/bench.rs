@@ -12,7 +12,6 @@
 pub mod checkpoint;
 pub mod peer;
 pub mod stages;
-pub mod stream;
 
 /// The middle value (the mean of the two middle ones); not a number if there is none.
 pub fn median(values: &[f64]) -> f64 {

@@ -131,6 +131,8 @@ settings! {
         /// Whether `org/name@commit` may be fetched from the hub; if not, the local cache alone is
         /// used.
         fetch: bool = true;
+        /// Give up fetching when the hub sent nothing for this long. What came is kept.
+        fetch_timeout: Span = Span(Duration::from_secs(60));
         /// Load even if the memory that is available does not seem to suffice.
         force: bool = false;
     }

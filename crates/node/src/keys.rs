@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -171,16 +170,17 @@ fn write(path: &Path, entries: &[KeyEntry]) -> Result<(), KeysError> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| io(io::ErrorKind::InvalidFilename.into()))?;
     fs::create_dir_all(folder).map_err(io)?;
-    let mut out = AtomicFile::create(folder, name).map_err(io)?;
+    let mut out = AtomicFile::create_private(folder, name).map_err(io)?;
     out.write_all(b"# Hashes of API keys; written by `skein keys new`.\n")
         .map_err(io)?;
     out.write_all(text.as_bytes()).map_err(io)?;
-    out.commit().map_err(io)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io)
+    out.commit().map_err(io)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

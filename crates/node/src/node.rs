@@ -7,15 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream::{self, BoxStream};
 use skein_base::ByteSize;
-use skein_gateway::{Backend, Gateway, GatewayConfig, Metrics, Model, ServeError, TlsPem};
+use skein_gateway::{Gateway, GatewayConfig, Metrics, Model, ServeError, TlsPem};
 use skein_model::{LoadError, Pool, SliceModel};
 use skein_runtime::{Clock, EntropyError, Secret32, SystemClock, Tasks};
-use skein_serving::{
-    Engine, EngineConfig, EngineHandle, Event, ModelStage, Request, StartError, SubmitError,
-};
+use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage, StartError};
 use skein_text::template::TemplateError;
 use skein_text::tokenizer::TokenizerError;
 use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
@@ -134,24 +130,6 @@ pub struct LocalModel {
     pub fingerprint: String,
 }
 
-/// The engine as the gateway sees it.
-#[derive(Debug, Clone)]
-struct LocalBackend(EngineHandle);
-
-impl Backend for LocalBackend {
-    fn submit(&self, request: Request) -> Result<BoxStream<'static, Event>, SubmitError> {
-        let generation = self.0.submit(request)?;
-        let events = stream::unfold(generation, |mut generation| async move {
-            generation.next().await.map(|event| (event, generation))
-        });
-        Ok(events.boxed())
-    }
-
-    fn ready(&self) -> bool {
-        self.0.is_open()
-    }
-}
-
 /// Threads that compute: as the settings say, else one for each core.
 pub fn threads(setting: u32) -> usize {
     match setting {
@@ -220,7 +198,7 @@ impl LocalModel {
             template: self.template.clone(),
             stop_ids: self.stop_ids.clone(),
             sampling: self.sampling.clone(),
-            backend: Arc::new(LocalBackend(self.handle.clone())),
+            backend: Arc::new(self.handle.clone()),
         }
     }
 

@@ -8,7 +8,7 @@ use skein_runtime::{FileRange, FsFolder};
 use skein_weights::Checkpoint;
 
 use crate::console::Console;
-use crate::hub::{self, FetchError};
+use crate::hub::{self, FetchError, Fetching};
 use crate::locate::{LocateError, Place, locate};
 
 /// Why a model could not be opened.
@@ -53,12 +53,12 @@ pub struct Opened {
 }
 
 /// Finds, fetches if need be and allowed, and opens a model.
-pub fn open(text: &str, online: bool, console: Console) -> Result<Opened, OpenError> {
+pub fn open(text: &str, fetching: Fetching, console: Console) -> Result<Opened, OpenError> {
     match locate(text)? {
         Place::Gguf(path) => gguf(&path),
         Place::HuggingFace(path) | Place::Split(path) => folder(&path, &path, None),
         Place::Hub(repository) => {
-            let path = hub::fetch(&repository, online, console)?;
+            let path = hub::fetch(&repository, fetching, console)?;
             // A snapshot is a folder of links to blobs beside it.
             let root = path.ancestors().nth(2).unwrap_or(&path).to_owned();
             folder(

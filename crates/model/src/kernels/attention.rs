@@ -263,17 +263,17 @@ unsafe fn attend<L: Lanes, const R: usize>(
             .add(layout.keys(shape.layer, job.item.head))
             .cast_const();
         for half in 0..PAGE_POSITIONS / LANES {
-            let mut scores = [L::splat(0.0); R];
+            let mut scores = [[L::splat(0.0); R]];
             let keys = keys.add(half * layout.head_dim * LANES);
-            tile::<L, f32, R>(
+            tile::<L, f32, R, 1>(
                 q,
                 layout.head_dim,
-                keys,
+                [keys],
                 LANES,
                 layout.head_dim,
                 &mut scores,
             );
-            for (r, score) in scores.into_iter().enumerate() {
+            for (r, score) in scores[0].into_iter().enumerate() {
                 score
                     .mul(L::splat(shape.scale))
                     .store(weights[r].as_mut_ptr().add(half * LANES));
@@ -358,18 +358,18 @@ unsafe fn add_values<L: Lanes, const R: usize>(
     for d in (0..padded).step_by(LANES) {
         // SAFETY: the caller's; `d + 16 <= padded`.
         unsafe {
-            let mut sums = [L::splat(0.0); R];
+            let mut sums = [[L::splat(0.0); R]];
             let weights = weights.as_ptr().cast::<f32>();
             let values = values.add(d);
-            tile::<L, f32, R>(
+            tile::<L, f32, R, 1>(
                 weights,
                 PAGE_POSITIONS,
-                values,
+                [values],
                 padded,
                 PAGE_POSITIONS,
                 &mut sums,
             );
-            for (r, sum) in sums.into_iter().enumerate() {
+            for (r, sum) in sums[0].into_iter().enumerate() {
                 let out = out[r * padded + d..][..LANES].as_mut_ptr();
                 L::load(out).fma(L::splat(corrections[r]), sum).store(out);
             }
@@ -398,11 +398,11 @@ unsafe fn add_seen<L: Lanes>(
     for d in (0..padded).step_by(LANES) {
         // SAFETY: the caller's; `seen` lies inside the tile.
         unsafe {
-            let mut sum = [L::splat(0.0)];
-            let values = values.add(seen.start * padded + d);
-            tile::<L, f32, 1>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
+            let mut sum = [[L::splat(0.0)]];
+            let values = [values.add(seen.start * padded + d)];
+            tile::<L, f32, 1, 1>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
             let out = out[d..][..LANES].as_mut_ptr();
-            L::load(out).fma(L::splat(correction), sum[0]).store(out);
+            L::load(out).fma(L::splat(correction), sum[0][0]).store(out);
         }
     }
 }

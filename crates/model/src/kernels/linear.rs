@@ -5,12 +5,13 @@
 //! zero. Nothing else takes part, so rows, batch, threads and vector width cannot change a bit.
 //!
 //! Sixteen outputs are interleaved in memory (a *panel*: `[k][16]`), so that vector lanes are
-//! outputs and a thread reads one contiguous stream.
+//! outputs and a thread reads contiguous streams. With few rows several panels are walked abreast:
+//! one chain of multiply-adds would wait for its own latency instead of for memory.
 
 use skein_weights::Dtype;
 
-use crate::lanes::{InstructionSet, LANES, Lanes, dispatch};
-use crate::memory::{Buffer, SharedMut};
+use crate::lanes::{InstructionSet, LANES, Lanes, bf16_place, dispatch};
+use crate::memory::{Buffer, Plain, SharedMut};
 use crate::pool::Pool;
 
 /// Steps between additions to the running total: eight times less rounding error than one long
@@ -118,27 +119,19 @@ impl Matrix {
 
     /// Copies row `output` (an embedding, where the head is tied to it) to `to`, widened.
     pub(crate) fn unpack_row(&self, output: usize, to: &mut [f32]) {
-        let start = (output / LANES) * LANES * self.inputs + output % LANES;
         match &self.data {
-            Data::F32(data) => {
-                let source = data.as_slice()[start..].iter().step_by(LANES);
-                to.iter_mut()
-                    .zip(source)
-                    .for_each(|(to, value)| *to = *value);
-            }
-            Data::Bf16(data) => {
-                let source = data.as_slice()[start..].iter().step_by(LANES);
-                to.iter_mut()
-                    .zip(source)
-                    .for_each(|(to, value)| *to = widen(*value));
-            }
+            Data::F32(data) => self.unpack(data, output, to),
+            Data::Bf16(data) => self.unpack(data, output, to),
         }
     }
-}
 
-/// `bf16` bits as `f32`: exact.
-pub(crate) fn widen(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
+    fn unpack<W: Weight + Plain>(&self, data: &Buffer<W>, output: usize, to: &mut [f32]) {
+        let start = (output / LANES) * LANES * self.inputs + W::place(output % LANES);
+        let source = data.as_slice()[start..].iter().step_by(LANES);
+        to.iter_mut()
+            .zip(source)
+            .for_each(|(to, value)| *to = value.widen());
+    }
 }
 
 /// See [`Matrix::packer`].
@@ -181,14 +174,14 @@ impl Packer {
 
 /// # Safety
 /// As for [`Packer::pack_f32`].
-unsafe fn interleave<T: Copy>(data: &SharedMut<T>, inputs: usize, output: usize, rows: &[T]) {
+unsafe fn interleave<W: Weight>(data: &SharedMut<W>, inputs: usize, output: usize, rows: &[W]) {
     for (panel, rows) in rows.chunks(LANES * inputs).enumerate() {
         let start = (output / LANES + panel) * LANES * inputs;
         // SAFETY: the caller says that these panels exist and are this thread's alone.
         let to = unsafe { data.range(start, LANES * inputs) };
         for (lane, row) in rows.chunks_exact(inputs).enumerate() {
             for (k, value) in row.iter().enumerate() {
-                to[k * LANES + lane] = *value;
+                to[k * LANES + W::place(lane)] = *value;
             }
         }
     }
@@ -308,6 +301,12 @@ pub(crate) use by_height;
 
 /// A stored weight.
 pub(crate) trait Weight: Copy {
+    /// Where lane `lane` of sixteen is stored.
+    fn place(lane: usize) -> usize;
+    /// The value, exactly.
+    fn widen(self) -> f32;
+    /// Sixteen of them, as [`Self::place`] says.
+    ///
     /// # Safety
     /// As for [`Lanes`].
     unsafe fn lanes<L: Lanes>(from: *const Self) -> L;
@@ -315,13 +314,34 @@ pub(crate) trait Weight: Copy {
 
 impl Weight for f32 {
     #[inline(always)]
+    fn place(lane: usize) -> usize {
+        lane
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
     unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
         // SAFETY: the caller's.
         unsafe { L::load(from) }
     }
 }
 
+/// `bf16`.
 impl Weight for u16 {
+    #[inline(always)]
+    fn place(lane: usize) -> usize {
+        bf16_place(lane)
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self) << 16)
+    }
+
     #[inline(always)]
     unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
         // SAFETY: the caller's.
@@ -329,89 +349,138 @@ impl Weight for u16 {
     }
 }
 
-/// The inner loop: `total[r] += runs of x[r][..count] * w[..count]` for `R` rows and 16 outputs.
+/// The inner loop: `total[p][r] += runs of x[r][..count] * w[p][..count]` for `R` rows and 16
+/// outputs of each of `P` panels.
 ///
 /// `stride` is the distance between consecutive `k` in `w`; `x` rows are `x_stride` apart.
 ///
 /// # Safety
-/// As for [`Lanes`]; `x` has `R` rows of `count` values, `w` has `count` steps of 16.
+/// As for [`Lanes`]; `x` has `R` rows of `count` values, each of `w` has `count` steps of 16.
 #[inline(always)]
-pub(crate) unsafe fn tile<L: Lanes, W: Weight, const R: usize>(
+pub(crate) unsafe fn tile<L: Lanes, W: Weight, const R: usize, const P: usize>(
     x: *const f32,
     x_stride: usize,
-    w: *const W,
+    w: [*const W; P],
     stride: usize,
     count: usize,
-    total: &mut [L; R],
+    total: &mut [[L; R]; P],
 ) {
     // SAFETY: indices stay below `R`, `count` and `stride * count`, as the caller promises.
     unsafe {
         let mut start = 0;
         while start < count {
             let end = (start + RUN).min(count);
-            let mut sum = [L::splat(0.0); R];
+            let mut sum = [[L::splat(0.0); R]; P];
             let mut k = start;
             while k < end {
-                let weights = W::lanes::<L>(w.add(k * stride));
-                let mut r = 0;
-                while r < R {
-                    let value = L::splat(*x.add(r * x_stride + k));
-                    sum[r] = value.fma(weights, sum[r]);
-                    r += 1;
+                let mut p = 0;
+                while p < P {
+                    let weights = W::lanes::<L>(w[p].add(k * stride));
+                    let mut r = 0;
+                    while r < R {
+                        let value = L::splat(*x.add(r * x_stride + k));
+                        sum[p][r] = value.fma(weights, sum[p][r]);
+                        r += 1;
+                    }
+                    p += 1;
                 }
                 k += 1;
             }
-            let mut r = 0;
-            while r < R {
-                total[r] = total[r].add(sum[r]);
-                r += 1;
+            let mut p = 0;
+            while p < P {
+                let mut r = 0;
+                while r < R {
+                    total[p][r] = total[p][r].add(sum[p][r]);
+                    r += 1;
+                }
+                p += 1;
             }
             start = end;
         }
     }
 }
 
-/// One row after another over each panel: the weights stream through once, from memory.
+/// All rows over each panel: the weights stream through once, from memory.
 ///
 /// # Safety
 /// As for [`run_job`].
 #[inline(always)]
-unsafe fn few_rows<L: Lanes, W: Weight + crate::memory::Plain>(job: &Job<'_>, data: &Buffer<W>) {
-    let inputs = job.w.inputs;
+unsafe fn few_rows<L: Lanes, W: Weight + Plain>(job: &Job<'_>, data: &Buffer<W>) {
+    // SAFETY: the caller's; `R` is the number of rows.
+    unsafe {
+        match job.x.count {
+            1 => abreast::<L, W, 1, 4>(job, data),
+            2 => abreast::<L, W, 2, 2>(job, data),
+            _ => by_tiles::<L, W>(job, data),
+        }
+    }
+}
+
+/// `R` rows, all there are, over `P` panels at a time.
+///
+/// # Safety
+/// As for [`run_job`]; the job has `R` rows.
+#[inline(always)]
+unsafe fn abreast<L: Lanes, W: Weight + Plain, const R: usize, const P: usize>(
+    job: &Job<'_>,
+    data: &Buffer<W>,
+) {
+    let mut panel = job.first;
+    // SAFETY: `panel + P <= last`, then `panel < last`.
+    unsafe {
+        while panel + P <= job.last {
+            rows_of_panels::<L, W, R, P>(job, data, 0, panel);
+            panel += P;
+        }
+        while panel < job.last {
+            rows_of_panels::<L, W, R, 1>(job, data, 0, panel);
+            panel += 1;
+        }
+    }
+}
+
+/// One tile of rows after another over each panel.
+///
+/// # Safety
+/// As for [`run_job`].
+#[inline(always)]
+unsafe fn by_tiles<L: Lanes, W: Weight + Plain>(job: &Job<'_>, data: &Buffer<W>) {
+    // No closure here: it would be compiled without the instruction set.
     for panel in job.first..job.last {
-        // SAFETY: a panel has `LANES * inputs` weights, the row tile `R` rows of `inputs` values.
-        unsafe {
-            let w = data.as_slice().as_ptr().add(panel * LANES * inputs);
-            let mut row = 0;
-            while row < job.x.count {
-                let x = job.x.data.as_ptr().add(row * inputs);
-                row += by_height!(tile_height::<L>(job.x.count - row), R => {
-                    rows_of_panel::<L, W, R>(job, x, w, row, panel)
-                });
-            }
+        let mut row = 0;
+        while row < job.x.count {
+            row += by_height!(tile_height::<L>(job.x.count - row), R => {
+                // SAFETY: a tile is at most as high as rows are left.
+                unsafe { rows_of_panels::<L, W, R, 1>(job, data, row, panel) };
+                R
+            });
         }
     }
 }
 
 /// # Safety
-/// As for [`run_job`]; rows `row..row + R` exist.
+/// As for [`run_job`]; rows `row..row + R` and panels `panel..panel + P` exist.
 #[inline(always)]
-unsafe fn rows_of_panel<L: Lanes, W: Weight, const R: usize>(
+unsafe fn rows_of_panels<L: Lanes, W: Weight + Plain, const R: usize, const P: usize>(
     job: &Job<'_>,
-    x: *const f32,
-    w: *const W,
+    data: &Buffer<W>,
     row: usize,
     panel: usize,
-) -> usize {
-    // SAFETY: the caller's.
+) {
+    let inputs = job.w.inputs;
+    // SAFETY: a panel has `LANES * inputs` weights, a row `inputs` values.
     unsafe {
-        let mut total = [L::splat(0.0); R];
-        tile::<L, W, R>(x, job.w.inputs, w, LANES, job.w.inputs, &mut total);
-        for (r, total) in total.into_iter().enumerate() {
-            finish::<L>(job, total, row + r, panel);
+        let x = job.x.data.as_ptr().add(row * inputs);
+        let first = data.as_slice().as_ptr().add(panel * LANES * inputs);
+        let w = std::array::from_fn(|p| first.add(p * LANES * inputs));
+        let mut total = [[L::splat(0.0); R]; P];
+        tile::<L, W, R, P>(x, inputs, w, LANES, inputs, &mut total);
+        for (p, total) in total.into_iter().enumerate() {
+            for (r, total) in total.into_iter().enumerate() {
+                finish::<L>(job, total, row + r, panel + p);
+            }
         }
     }
-    R
 }
 
 /// Applies the epilogue to sixteen outputs of one row and stores those that exist.
@@ -549,12 +618,12 @@ unsafe fn stored_tile<L: Lanes, const R: usize>(
 ) -> usize {
     // SAFETY: the caller's.
     unsafe {
-        let mut total = [L::splat(0.0); R];
-        for (r, total) in total.iter_mut().enumerate() {
+        let mut total = [[L::splat(0.0); R]];
+        for (r, total) in total[0].iter_mut().enumerate() {
             *total = L::load(totals.add(r * LANES));
         }
-        tile::<L, f32, R>(x, x_stride, w, LANES, count, &mut total);
-        for (r, total) in total.into_iter().enumerate() {
+        tile::<L, f32, R, 1>(x, x_stride, [w], LANES, count, &mut total);
+        for (r, total) in total[0].into_iter().enumerate() {
             total.store(totals.add(r * LANES));
         }
     }

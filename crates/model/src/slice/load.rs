@@ -8,7 +8,7 @@ use skein_weights::{Dtype, Part, Profile, Slice, WeightSource};
 
 use super::forward::Workspace;
 use super::{Embedding, Head, Layer, LoadError, Projection, SliceModel};
-use crate::kernels::linear::{Matrix, widen};
+use crate::kernels::linear::{Matrix, Weight as _};
 use crate::kernels::pointwise::Norm;
 use crate::lanes::{InstructionSet, LANES};
 use crate::memory::{Buffer, SharedMut};
@@ -42,7 +42,7 @@ impl Table {
                 let from = &data.as_slice()[start..start + to.len()];
                 to.iter_mut()
                     .zip(from)
-                    .for_each(|(to, bits)| *to = widen(*bits));
+                    .for_each(|(to, bits)| *to = bits.widen());
             }
         }
     }
@@ -245,7 +245,7 @@ impl<'a> Loader<'a> {
                 named
                     .tensor
                     .read_bf16(0..rows as u64, data.as_mut_slice())?;
-                let finite = data.as_slice().iter().all(|v| widen(*v).is_finite());
+                let finite = data.as_slice().iter().all(|v| v.widen().is_finite());
                 if finite {
                     Ok(Table::Bf16(data))
                 } else {
@@ -301,7 +301,7 @@ impl<'a> Loader<'a> {
                     .map(|rows| unsafe { packer.pack_f32(first, &rows) })
                 }
                 Dtype::Bf16 => {
-                    let finite = |bits: u16| widen(bits).is_finite();
+                    let finite = |bits: u16| bits.widen().is_finite();
                     read_block(sources, [first, last], inputs, finite, |t, r, o| {
                         t.read_bf16(r, o)
                     })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skein_base::ByteSize;
-use skein_model::{Pool, SliceModel};
+use skein_model::{Pool, SliceModel, Stream};
 use skein_runtime::{Clock, SystemClock};
 use skein_serving::ModelStage;
 use skein_weights::{Dtype, Slice};
@@ -17,9 +17,9 @@ use crate::bench::checkpoint::{Random, SHAPES, prepare};
 use crate::bench::median;
 use crate::bench::peer::{Peer, PeerRound, PeerSettings};
 use crate::bench::stages::Measured;
-use crate::bench::stream::Stream;
 use crate::budget;
 use crate::config::{Format, Setting as _};
+use crate::hub::Fetching;
 use crate::memory;
 use crate::node::NodeError;
 use crate::open::{self, Opened};
@@ -71,7 +71,8 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
     };
     let opened = checkpoint(context, args, dtype)?;
     let mut peer = start_peer(context, args, &opened, (dtype, threads))?;
-    let (mut measured, once) = load(&opened, args, (dtype, threads), &clock)?;
+    let pool = Arc::new(Pool::new(threads));
+    let (mut measured, once) = load(&opened, args, (dtype, &pool), &clock)?;
     measured.check(args.prompt.max(2 * args.decode + 1))?;
     // Not counted: pages are touched and caches filled for the first time.
     one_round(&mut measured, args, None, &mut None)?;
@@ -79,7 +80,7 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
         peak: memory::peak(),
         ..once
     };
-    let stream = Stream::new(usize::try_from(stream.0).unwrap_or(usize::MAX), threads);
+    let stream = Stream::new(usize::try_from(stream.0).unwrap_or(usize::MAX), pool);
     let mut rounds = Vec::with_capacity(args.rounds);
     for number in 1..=args.rounds {
         context
@@ -114,7 +115,7 @@ fn checkpoint(context: &Context, args: &BenchArgs, dtype: Dtype) -> Result<Opene
     if let Some(model) = &args.model {
         return Ok(open::open(
             model,
-            context.loaded.settings.model.fetch,
+            Fetching::new(&context.loaded.settings.model, false),
             console,
         )?);
     }
@@ -134,7 +135,11 @@ fn checkpoint(context: &Context, args: &BenchArgs, dtype: Dtype) -> Result<Opene
     let what = format!("cannot write random weights to {}", cache.display());
     let folder =
         prepare(shape, dtype, &cache).map_err(|source| CommandError::Io { what, source })?;
-    Ok(open::open(&folder.display().to_string(), false, console)?)
+    Ok(open::open(
+        &folder.display().to_string(),
+        Fetching::never(),
+        console,
+    )?)
 }
 
 fn cache_folder(args: &BenchArgs) -> Result<PathBuf, CommandError> {
@@ -177,7 +182,7 @@ fn start_peer(
 fn load<'a>(
     opened: &Opened,
     args: &BenchArgs,
-    (dtype, threads): (Dtype, usize),
+    (dtype, pool): (Dtype, &Arc<Pool>),
     clock: &'a dyn Clock,
 ) -> Result<(Measured<'a>, Once), CommandError> {
     let profile = opened.checkpoint.profile();
@@ -186,9 +191,8 @@ fn load<'a>(
     let positions = (most * (2 * args.decode + 64)).max(args.prompt + 64) as u64;
     let kv = positions * budget::kv_bytes(profile, u64::from(layers));
     let start = clock.now();
-    let pool = Arc::new(Pool::new(threads));
     let source = opened.checkpoint.as_ref();
-    let model = SliceModel::load(source, Slice::whole(layers), Some(dtype), pool)
+    let model = SliceModel::load(source, Slice::whole(layers), Some(dtype), Arc::clone(pool))
         .map_err(NodeError::from)?;
     let once = Once {
         load_seconds: clock.now().since(start).as_secs_f64(),
@@ -215,7 +219,7 @@ fn one_round(
     peer: &mut Option<Peer>,
 ) -> Result<Round, CommandError> {
     let read = |clock: &dyn Clock| -> f64 {
-        let passes = (0..STREAM_PASSES).map(|_| stream.map_or(0.0, |stream| stream.measure(clock)));
+        let passes = (0..STREAM_PASSES).map(|_| stream.map_or(0.0, |stream| speed(stream, clock)));
         passes.fold(0.0, f64::max)
     };
     let mut round = Round::default();
@@ -232,6 +236,13 @@ fn one_round(
     }
     round.peer = peer.as_mut().map(Peer::round).transpose()?;
     Ok(round)
+}
+
+/// Bytes per second of one pass over the buffer.
+fn speed(stream: &Stream, clock: &dyn Clock) -> f64 {
+    let start = clock.now();
+    std::hint::black_box(stream.read());
+    stream.bytes() as f64 / clock.now().since(start).as_secs_f64().max(1e-9)
 }
 
 fn report(

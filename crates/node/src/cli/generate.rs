@@ -10,6 +10,7 @@ use skein_text::SamplingParams;
 use super::args::SamplingArgs;
 use super::{CommandError, Context};
 use crate::generate::GenerateError;
+use crate::hub::Fetching;
 use crate::node::{LocalModel, NodeError};
 use crate::open;
 
@@ -17,7 +18,7 @@ use crate::open;
 pub(super) fn load(context: &Context) -> Result<LocalModel, CommandError> {
     let settings = &context.loaded.settings;
     let path = settings.model.path.as_deref().ok_or(NodeError::NoModel)?;
-    let opened = open::open(path, settings.model.fetch, context.console)?;
+    let opened = open::open(path, Fetching::new(&settings.model, false), context.console)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     Ok(LocalModel::start(
         &opened,

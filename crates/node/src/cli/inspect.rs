@@ -12,12 +12,13 @@ use skein_weights::split::SplitError;
 use super::args::InspectArgs;
 use super::split::SplitCommandError;
 use super::{CommandError, Context};
+use crate::hub::Fetching;
 use crate::memory;
 use crate::open::{self, OpenError};
 
 pub(super) fn inspect(context: &Context, args: &InspectArgs) -> Result<ExitCode, CommandError> {
-    let online = context.loaded.settings.model.fetch && !args.offline;
-    let inspection = match open::open(&args.path, online, context.console) {
+    let fetching = Fetching::new(&context.loaded.settings.model, args.offline);
+    let inspection = match open::open(&args.path, fetching, context.console) {
         Ok(opened) => {
             let plan = SlicePlan::Even(args.slices);
             let mut found = look(opened.checkpoint.as_ref(), Some(&plan))

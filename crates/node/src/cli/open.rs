@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{CommandError, Context};
-use crate::hub;
+use crate::hub::{self, Fetching};
 use crate::locate::{LocateError, Place, locate};
 use crate::open::OpenError;
 
@@ -23,8 +23,8 @@ pub(super) fn fetch(context: &Context, text: &str) -> Result<ExitCode, CommandEr
             "{text} is here already: nothing is to be fetched"
         )));
     };
-    let online = context.loaded.settings.model.fetch;
-    let folder = hub::fetch(&repository, online, context.console).map_err(OpenError::from)?;
+    let fetching = Fetching::new(&context.loaded.settings.model, false);
+    let folder = hub::fetch(&repository, fetching, context.console).map_err(OpenError::from)?;
     context.console.line(&folder.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }

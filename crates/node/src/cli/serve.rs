@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{CommandError, Context};
+use crate::hub::Fetching;
 use crate::node::{self, Node, NodeError};
 use crate::open;
 use crate::stop::{INTERRUPTED, StopSignals};
@@ -17,7 +18,7 @@ pub(super) fn serve(context: &Context) -> Result<ExitCode, CommandError> {
         listen: settings.gateway.listen,
         source,
     })?;
-    let opened = open::open(path, settings.model.fetch, context.console)?;
+    let opened = open::open(path, Fetching::new(&settings.model, false), context.console)?;
     let runtime = node::runtime()?;
     let start = settings.clone();
     let done = runtime.block_on(async {

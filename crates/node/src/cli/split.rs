@@ -15,6 +15,7 @@ use skein_weights::split::{SplitError, SplitOptions, split as split_into};
 use super::args::{CutArgs, SplitArgs};
 use super::{CommandError, Context};
 use crate::config::{Format, Setting as _};
+use crate::hub::Fetching;
 use crate::node::{self, NodeError};
 use crate::open;
 use crate::stop::{INTERRUPTED, StopSignals};
@@ -48,8 +49,8 @@ pub(super) fn split(context: &Context, args: &SplitArgs) -> Result<ExitCode, Com
     let format = Format::from_text(&args.format)
         .map_err(|reason| CommandError::Usage(format!("--format: {reason}")))?;
     let slices = plan(&args.cut)?;
-    let online = context.loaded.settings.model.fetch && !args.offline;
-    let opened = open::open(&args.path, online, console)?;
+    let fetching = Fetching::new(&context.loaded.settings.model, args.offline);
+    let opened = open::open(&args.path, fetching, console)?;
     let (lock, sink) = target(&args.output)?;
     let options = SplitOptions {
         name: Some(opened.name.clone()),

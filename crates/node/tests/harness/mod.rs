@@ -42,16 +42,21 @@ impl Home {
         self.0.path().join(name).display().to_string()
     }
 
-    pub fn start(&self, args: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_skein"))
+    /// The binary, with nothing of the surroundings but this home.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skein"));
+        command
             .args(args)
             .env_clear()
             .env("HOME", self.0.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts")
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args).spawn().expect("the binary starts")
     }
 
     pub fn run(&self, args: &[&str]) -> Ended {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{partial, plain, sync_folder};
@@ -22,6 +23,16 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Begins the file `name` in `folder`, which exists.
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
+        Self::with_mode(folder, name, 0o666)
+    }
+
+    /// As [`Self::create`], for a file that from its first byte on only its owner may read.
+    pub fn create_private(folder: &Path, name: &str) -> io::Result<Self> {
+        Self::with_mode(folder, name, 0o600)
+    }
+
+    /// `mode`: the permissions asked for; the system takes away what the umask says.
+    fn with_mode(folder: &Path, name: &str, mode: u32) -> io::Result<Self> {
         let name = plain(name)?;
         let temporary = folder.join(partial(name));
         // Removed, not truncated: a planted link would otherwise be written through.
@@ -32,6 +43,7 @@ impl AtomicFile {
         let file = File::options()
             .write(true)
             .create_new(true)
+            .mode(mode)
             .open(&temporary)?;
         let target = folder.join(name);
         Ok(Self {

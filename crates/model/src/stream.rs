@@ -1,0 +1,97 @@
+//! How fast memory can be read: the floor of decoding, which reads every weight once.
+//!
+//! Here, beside the kernels, because it must be compiled as they are and read the same kind of
+//! memory: a loop without optimisation, or small pages, would measure themselves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::lanes::{InstructionSet, Lanes, dispatch};
+use crate::memory::Buffer;
+use crate::pool::Pool;
+
+/// Words added side by side: enough independent sums that reading is the limit, not adding.
+const WIDTH: usize = 16;
+/// What one thread takes at a time, in words: a megabyte, so that threads end together. A multiple of
+/// four times [`WIDTH`].
+const PIECE: usize = (1 << 20) / size_of::<u64>();
+
+/// A buffer to be read over and over, by the threads that would run the kernels.
+#[derive(Debug)]
+pub struct Stream {
+    words: Buffer<u64>,
+    pool: Arc<Pool>,
+    set: InstructionSet,
+}
+
+impl Stream {
+    /// A buffer of `bytes`, rounded up to whole megabytes; every page of it is touched.
+    ///
+    /// # Panics
+    /// If there is no address space for it.
+    pub fn new(bytes: usize, pool: Arc<Pool>) -> Self {
+        let pieces = (bytes / size_of::<u64>()).div_ceil(PIECE).max(1);
+        let mut words = Buffer::zeroed(pieces * PIECE);
+        let numbered = words.as_mut_slice().iter_mut().zip(0..);
+        numbered.for_each(|(word, number)| *word = number);
+        let set = InstructionSet::detect();
+        Self { words, pool, set }
+    }
+
+    /// The size of the buffer in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.words.as_slice())
+    }
+
+    /// Reads the whole buffer once and returns a sum of it, so that no read can be left out.
+    pub fn read(&self) -> u64 {
+        let words = self.words.as_slice();
+        let total = AtomicU64::new(0);
+        self.pool.each(words.len() / PIECE, &|piece| {
+            let mut sum = 0;
+            // SAFETY: this instruction set was detected on this machine.
+            unsafe { add_up(self.set, &words[piece * PIECE..][..PIECE], &mut sum) };
+            total.fetch_add(sum, Ordering::Relaxed);
+        });
+        total.into_inner()
+    }
+}
+
+dispatch! {
+    /// # Safety
+    /// `set` is available.
+    unsafe fn add_up = add_up_body(words: &[u64], sum: &mut u64)
+}
+
+/// `sum = words[0] + words[1] + ...`, wrapping around, with four places read abreast, which is what
+/// the kernels do and faster than one. The compiler makes vectors of it, as wide as the instruction
+/// set of `L` has them.
+#[inline(always)]
+unsafe fn add_up_body<L: Lanes>(words: &[u64], sum: &mut u64) {
+    let mut sums = [0u64; WIDTH];
+    let quarter = words.len() / 4;
+    let places: [_; 4] = std::array::from_fn(|place| &words[place * quarter..][..quarter]);
+    for start in (0..quarter).step_by(WIDTH) {
+        for place in places {
+            for (sum, word) in sums.iter_mut().zip(&place[start..][..WIDTH]) {
+                *sum = sum.wrapping_add(*word);
+            }
+        }
+    }
+    *sum = sums.iter().fold(0, |total, sum| total.wrapping_add(*sum));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_read_once() {
+        for threads in [1, 3] {
+            let stream = Stream::new((5 << 20) - 1, Arc::new(Pool::new(threads)));
+            assert_eq!(stream.bytes(), 5 << 20);
+            let count = (stream.bytes() / size_of::<u64>()) as u64;
+            assert_eq!(stream.read(), count * (count - 1) / 2);
+        }
+    }
+}
