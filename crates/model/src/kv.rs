@@ -5,12 +5,14 @@
 //! sixteen positions are vector lanes of a score; values as `[kv head][position][head dim]`, the
 //! head padded to a multiple of sixteen.
 
-use std::sync::Arc;
+mod table;
 
 use skein_weights::{Profile, Slice};
 
 use crate::lanes::LANES;
 use crate::memory::Buffer;
+
+pub use self::table::{PageCopy, PageTable, Sequence};
 
 /// Positions in one page; also the tile of attention, at absolute positions.
 pub const PAGE_POSITIONS: usize = 32;
@@ -70,42 +72,9 @@ impl PageLayout {
 #[derive(Debug)]
 pub struct KvPages {
     layout: PageLayout,
+    table: PageTable,
     /// Memory by page; `None` until first used.
     pages: Vec<Option<Buffer<f32>>>,
-    /// How many sequences hold each page.
-    references: Vec<u32>,
-    free: Vec<u32>,
-    /// Tells sequences of this store from those of another.
-    identity: Arc<()>,
-}
-
-/// The KV of one session: a table of pages and how many positions are filled.
-///
-/// Not `Clone`: sharing goes through [`KvPages::fork`], and a sequence is given back through
-/// [`KvPages::release`]. One that is dropped instead keeps its pages: a leak inside the budget,
-/// never a reuse.
-#[derive(Debug)]
-pub struct Sequence {
-    pages: Vec<u32>,
-    len: usize,
-    identity: Arc<()>,
-}
-
-impl Sequence {
-    /// Positions filled.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Positions that pages are held for.
-    pub fn reserved(&self) -> usize {
-        self.pages.len() * PAGE_POSITIONS
-    }
 }
 
 impl KvPages {
@@ -116,10 +85,8 @@ impl KvPages {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         Self {
             layout,
+            table: PageTable::new(count),
             pages: (0..count).map(|_| None).collect(),
-            references: vec![0; count as usize],
-            free: (0..count).rev().collect(),
-            identity: Arc::new(()),
         }
     }
 
@@ -130,12 +97,12 @@ impl KvPages {
 
     /// Pages in the budget.
     pub fn total_pages(&self) -> usize {
-        self.references.len()
+        self.table.total_pages()
     }
 
     /// Pages free.
     pub fn free_pages(&self) -> usize {
-        self.free.len()
+        self.table.free_pages()
     }
 
     /// Bytes of one page for a slice of a profile, without making a store.
@@ -147,141 +114,70 @@ impl KvPages {
         self.layout
     }
 
-    /// A sequence with nothing in it.
+    /// See [`PageTable::sequence`].
     pub fn sequence(&mut self) -> Sequence {
-        Sequence {
-            pages: Vec::new(),
-            len: 0,
-            identity: Arc::clone(&self.identity),
-        }
+        self.table.sequence()
     }
 
-    /// A sequence that begins with the first `len` positions of another, sharing its pages; what
-    /// is then written to either is its own (copy on write).
+    /// See [`PageTable::fork`].
     ///
     /// # Panics
-    /// If `len` exceeds the other's length, or the other belongs to another store.
+    /// As there.
     pub fn fork(&mut self, of: &Sequence, len: usize) -> Sequence {
-        self.check(of);
-        assert!(len <= of.len, "fork of {len} positions of {}", of.len);
-        let pages = of.pages[..len.div_ceil(PAGE_POSITIONS)].to_vec();
-        for page in &pages {
-            self.references[*page as usize] += 1;
-        }
-        Sequence {
-            pages,
-            len,
-            identity: Arc::clone(&self.identity),
-        }
+        self.table.fork(of, len)
     }
 
-    /// How many free pages [`Self::reserve`] would take.
+    /// See [`PageTable::pages_needed`].
     pub fn pages_needed(&self, sequence: &Sequence, len: usize) -> usize {
-        let fresh = len
-            .div_ceil(PAGE_POSITIONS)
-            .saturating_sub(sequence.pages.len());
-        let copied = if len > sequence.len {
-            self.shared_tail(sequence).count()
-        } else {
-            0
-        };
-        fresh + copied
+        self.table.pages_needed(sequence, len)
     }
 
-    /// Indices into the table of pages that will be written but are held by others too.
-    fn shared_tail<'a>(&'a self, sequence: &'a Sequence) -> impl Iterator<Item = usize> + 'a {
-        (sequence.len / PAGE_POSITIONS..sequence.pages.len())
-            .filter(|i| self.references[sequence.pages[*i] as usize] > 1)
-    }
-
-    /// Makes room for `len` positions in all, every page that will be written being the
-    /// sequence's own. Takes all or nothing.
+    /// See [`PageTable::reserve`]; what is shared is copied here.
     ///
     /// # Panics
-    /// If the sequence belongs to another store.
+    /// As there.
     pub fn reserve(&mut self, sequence: &mut Sequence, len: usize) -> Result<(), KvFull> {
-        self.check(sequence);
-        let needed = self.pages_needed(sequence, len);
-        if needed > self.free.len() {
-            return Err(KvFull {
-                needed,
-                free: self.free.len(),
-            });
-        }
-        if len > sequence.len {
-            let shared: Vec<usize> = self.shared_tail(sequence).collect();
-            for index in shared {
-                let copy = self.copy(sequence.pages[index]);
-                self.release_page(sequence.pages[index]);
-                sequence.pages[index] = copy;
-            }
-        }
-        while sequence.pages.len() < len.div_ceil(PAGE_POSITIONS) {
-            let page = self.take();
-            sequence.pages.push(page);
+        for (from, to) in self.table.reserve(sequence, len)? {
+            self.copy(from, to);
         }
         Ok(())
     }
 
-    /// Forgets the positions from `len` on and gives their pages back, reserved ones included.
+    /// See [`PageTable::truncate`].
     ///
     /// # Panics
-    /// If the sequence belongs to another store.
+    /// As there.
     pub fn truncate(&mut self, sequence: &mut Sequence, len: usize) {
-        self.check(sequence);
-        sequence.len = sequence.len.min(len);
-        let keep = sequence.len.div_ceil(PAGE_POSITIONS);
-        for page in sequence.pages.drain(keep..) {
-            self.release_page(page);
-        }
+        let freed = self.table.truncate(sequence, len);
+        self.spoil(&freed);
     }
 
-    /// Gives all pages back.
+    /// See [`PageTable::release`].
     ///
     /// # Panics
-    /// If the sequence belongs to another store.
-    pub fn release(&mut self, mut sequence: Sequence) {
-        self.truncate(&mut sequence, 0);
+    /// As there.
+    pub fn release(&mut self, sequence: Sequence) {
+        let freed = self.table.release(sequence);
+        self.spoil(&freed);
     }
 
-    fn check(&self, sequence: &Sequence) {
-        assert!(
-            Arc::ptr_eq(&self.identity, &sequence.identity),
-            "a sequence of another store"
-        );
-    }
-
-    /// Takes a free page; the caller has checked that there is one.
-    fn take(&mut self) -> u32 {
-        let page = self.free.pop().expect("the caller counted free pages");
+    fn copy(&mut self, from: u32, to: u32) {
         let values = self.layout.page_values();
-        self.pages[page as usize].get_or_insert_with(|| Buffer::zeroed(values));
-        self.references[page as usize] = 1;
-        page
+        let memory = self.pages[to as usize].take();
+        let mut memory = memory.unwrap_or_else(|| Buffer::zeroed(values));
+        if let Some(source) = &self.pages[from as usize] {
+            memory.as_mut_slice().copy_from_slice(source.as_slice());
+        }
+        self.pages[to as usize] = Some(memory);
     }
 
-    fn copy(&mut self, of: u32) -> u32 {
-        let page = self.take();
-        let mut to = self.pages[page as usize]
-            .take()
-            .expect("taken pages have memory");
-        let from = self.pages[of as usize]
-            .as_ref()
-            .expect("held pages have memory");
-        to.as_mut_slice().copy_from_slice(from.as_slice());
-        self.pages[page as usize] = Some(to);
-        page
-    }
-
-    fn release_page(&mut self, page: u32) {
-        let references = &mut self.references[page as usize];
-        *references -= 1;
-        if *references == 0 {
-            self.free.push(page);
-            // A read of a page that was given up must show itself in tests.
-            #[cfg(debug_assertions)]
-            if let Some(memory) = &mut self.pages[page as usize] {
-                memory.as_mut_slice().fill(f32::NAN);
+    /// A read of a page that was given up must show itself in tests.
+    fn spoil(&mut self, freed: &[u32]) {
+        if cfg!(debug_assertions) {
+            for page in freed {
+                if let Some(memory) = &mut self.pages[*page as usize] {
+                    memory.as_mut_slice().fill(f32::NAN);
+                }
             }
         }
     }
@@ -291,26 +187,21 @@ impl KvPages {
     ///
     /// Pointers instead of references: threads write different positions of one page at once.
     pub(crate) fn page_pointers(&mut self, sequence: &Sequence) -> Vec<*mut f32> {
-        self.check(sequence);
+        self.table.check(sequence);
+        let values = self.layout.page_values();
         let pointer = |page: &u32| {
-            let memory = self.pages[*page as usize].as_mut();
-            memory
-                .expect("held pages have memory")
-                .as_mut_slice()
-                .as_mut_ptr()
+            let memory = self.pages[*page as usize].get_or_insert_with(|| Buffer::zeroed(values));
+            memory.as_mut_slice().as_mut_ptr()
         };
         sequence.pages.iter().map(pointer).collect()
     }
 
-    /// Whether the positions `sequence.len()..len` may be written.
     pub(crate) fn is_reserved(&self, sequence: &Sequence, len: usize) -> bool {
-        len <= sequence.reserved() && self.shared_tail(sequence).next().is_none()
+        self.table.is_reserved(sequence, len)
     }
 
-    /// Records that `rows` more positions are filled.
     pub(crate) fn advance(&self, sequence: &mut Sequence, rows: usize) {
-        sequence.len += rows;
-        debug_assert!(sequence.len <= sequence.reserved());
+        self.table.advance(sequence, rows);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::desk::Desk;
 use crate::metrics;
 use crate::request::{Event, Request, SubmitError};
 use crate::scheduler::{Load, Scheduler};
-use crate::stage::{Stage, StageLimits};
+use crate::stage::{Executor, Local, Stage, StageLimits};
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +107,19 @@ impl Engine {
     /// See [`StartError`].
     pub fn start<S: Stage + 'static>(
         stage: S,
+        config: EngineConfig,
+        clock: Arc<dyn Clock>,
+        secret: Secret32,
+    ) -> Result<Self, StartError> {
+        Self::start_with(Local::new(stage), config, clock, secret)
+    }
+
+    /// As [`Self::start`], for an executor that may be elsewhere.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_with<E: Executor + 'static>(
+        stage: E,
         config: EngineConfig,
         clock: Arc<dyn Clock>,
         secret: Secret32,

@@ -22,4 +22,6 @@ pub use request::{
     ClientId, Event, FinishReason, GenerationError, Request, SubmitError, Token, Usage,
 };
 pub use scheduler::{Load, Scheduler};
-pub use stage::{ModelStage, Stage, StageError, StageLimits};
+pub use stage::{
+    Executor, Local, ModelStage, Paging, Progress, Stage, StageError, StageLimits, Ticket,
+};

@@ -1,10 +1,8 @@
 //! What the engine tells about itself.
 
-use std::time::Duration;
-
 use metrics::{counter, gauge, histogram};
 
-use crate::scheduler::{Load, Plan, Stats};
+use crate::scheduler::{Load, Stats};
 
 /// Kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +66,7 @@ metrics_list! {
     BATCH_SESSIONS = "skein_batch_sessions", Histogram,
         "Sessions in a step.";
     STEP_SECONDS = "skein_step_seconds", Histogram,
-        "Time of a step in the model.";
+        "Time of a step, from its begin to its result.";
     FIRST_TOKEN_SECONDS = "skein_first_token_seconds", Histogram,
         "Time from submission to the first token.";
 }
@@ -89,13 +87,6 @@ pub fn describe() {
     }
 }
 
-/// A step was computed.
-pub(crate) fn step(plan: &Plan, took: Duration) {
-    histogram!(BATCH_ROWS).record(plan.rows() as f64);
-    histogram!(BATCH_SESSIONS).record(plan.sessions() as f64);
-    histogram!(STEP_SECONDS).record(took.as_secs_f64());
-}
-
 /// What happened since the last time, and how full the engine is now.
 pub(crate) fn state(stats: &Stats, load: Load, pages_used: usize, pages_total: usize) {
     counter!(PREFILL_ROWS).increment(stats.prefill_rows);
@@ -106,6 +97,11 @@ pub(crate) fn state(stats: &Stats, load: Load, pages_used: usize, pages_total: u
     counter!(FAILURES).increment(stats.failures);
     for first in &stats.first_token {
         histogram!(FIRST_TOKEN_SECONDS).record(first.as_secs_f64());
+    }
+    for step in &stats.steps {
+        histogram!(BATCH_ROWS).record(step.rows as f64);
+        histogram!(BATCH_SESSIONS).record(step.sessions as f64);
+        histogram!(STEP_SECONDS).record(step.took.as_secs_f64());
     }
     gauge!(RUNNING).set(load.running as f64);
     gauge!(WAITING).set(load.waiting as f64);

@@ -6,9 +6,11 @@
 //!              +----------+  preempted: KV given back, replayed later from the tokens
 //! ```
 //!
-//! One step is [`Scheduler::plan`] (who runs, with memory for it), [`Scheduler::forward`] (the one
-//! call that computes) and [`Scheduler::complete`] (tokens chosen, sessions ended). Time is passed
-//! in; events are drawn with [`Scheduler::take_events`].
+//! One step is [`Scheduler::plan`] (who runs, with memory for it), [`Scheduler::begin`] (the batch is
+//! given to the executor) and, when it is through, [`Scheduler::drain`] (tokens chosen, sessions
+//! ended). Several batches may be on their way: a session has at most one whose scores give it a
+//! token, and any number with chunks of its prompt. Time is passed in; events are drawn with
+//! [`Scheduler::take_events`].
 //!
 //! **Memory.** A session is admitted when its prompt fits, with [`EngineConfig::growth_pages`] to
 //! spare for each session that runs. Reserving what it might need at most (`max_tokens`) would leave
@@ -37,21 +39,23 @@ use std::time::Duration;
 use skein_runtime::{Instant, Secret32};
 
 pub use self::plan::Plan;
+use self::run::Flight;
 pub use self::session::SessionId;
 use self::session::{Ends, Session};
 use crate::config::EngineConfig;
 use crate::prefix::{Namespace, PrefixIndex};
 use crate::request::{ClientId, Event, FinishReason, GenerationError, Request, SubmitError};
-use crate::stage::Stage;
+use crate::stage::{Executor, Ticket};
 
-/// The state machine. `S` is the stage whose sequences the sessions hold.
+/// The state machine. `E` is the executor whose sequences the sessions hold.
 #[derive(Debug)]
-pub struct Scheduler<S: Stage> {
+pub struct Scheduler<E: Executor> {
     config: EngineConfig,
     secret: Secret32,
-    sessions: BTreeMap<SessionId, Session<S::Sequence>>,
+    sessions: BTreeMap<SessionId, Session<E::Sequence>>,
     clients: BTreeMap<ClientId, Turns>,
-    retained: PrefixIndex<S::Sequence>,
+    retained: PrefixIndex<E::Sequence>,
+    flights: BTreeMap<Ticket, Flight>,
     next: u64,
     /// Counts events that order clients; has nothing to do with time.
     tick: u64,
@@ -85,6 +89,19 @@ pub struct Stats {
     pub first_token: Vec<Duration>,
     /// Sessions that failed.
     pub failures: u64,
+    /// Batches that came back.
+    pub steps: Vec<Step>,
+}
+
+/// A batch that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Sessions in it.
+    pub sessions: usize,
+    /// Its rows.
+    pub rows: usize,
+    /// From its begin to its result.
+    pub took: Duration,
 }
 
 /// How full the scheduler is.
@@ -98,7 +115,7 @@ pub struct Load {
     pub retained: usize,
 }
 
-impl<S: Stage> Scheduler<S> {
+impl<E: Executor> Scheduler<E> {
     /// An empty scheduler. `secret` keys the namespaces of prefix reuse.
     pub fn new(config: EngineConfig, secret: Secret32) -> Self {
         let retained = PrefixIndex::new(config.retained_max);
@@ -108,6 +125,7 @@ impl<S: Stage> Scheduler<S> {
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
             retained,
+            flights: BTreeMap::new(),
             next: 0,
             tick: 0,
             events: Vec::new(),
@@ -124,7 +142,7 @@ impl<S: Stage> Scheduler<S> {
         &mut self,
         now: Instant,
         request: Request,
-        stage: &S,
+        stage: &E,
     ) -> Result<SessionId, SubmitError> {
         request.check(&stage.limits())?;
         Ok(self.enter(now, request))
@@ -149,7 +167,7 @@ impl<S: Stage> Scheduler<S> {
     }
 
     /// Ends a session whose reader is gone, without events; its KV is free at once.
-    pub fn cancel(&mut self, id: SessionId, stage: &mut S) {
+    pub fn cancel(&mut self, id: SessionId, stage: &mut E) {
         if let Some(session) = self.remove(id) {
             session.release(stage);
         }
@@ -171,7 +189,7 @@ impl<S: Stage> Scheduler<S> {
     }
 
     /// Ends every session as it is and gives up what is retained.
-    pub fn stop_all(&mut self, stage: &mut S) {
+    pub fn stop_all(&mut self, stage: &mut E) {
         let ids: Vec<_> = self.sessions.keys().copied().collect();
         for id in ids {
             self.finish(id, FinishReason::Shutdown, stage);
@@ -233,7 +251,7 @@ impl<S: Stage> Scheduler<S> {
         self.sessions.values().filter_map(timeout).min()
     }
 
-    fn remove(&mut self, id: SessionId) -> Option<Session<S::Sequence>> {
+    fn remove(&mut self, id: SessionId) -> Option<Session<E::Sequence>> {
         let session = self.sessions.remove(&id)?;
         if !self
             .sessions
@@ -246,7 +264,7 @@ impl<S: Stage> Scheduler<S> {
     }
 
     /// Ends a session well: its sequence is retained.
-    fn finish(&mut self, id: SessionId, reason: FinishReason, stage: &mut S) {
+    fn finish(&mut self, id: SessionId, reason: FinishReason, stage: &mut E) {
         let Some(session) = self.remove(id) else {
             return;
         };
@@ -265,7 +283,7 @@ impl<S: Stage> Scheduler<S> {
     }
 
     /// Ends a session badly: nothing of it is kept.
-    fn fail(&mut self, id: SessionId, error: GenerationError, stage: &mut S) {
+    fn fail(&mut self, id: SessionId, error: GenerationError, stage: &mut E) {
         let Some(session) = self.remove(id) else {
             return;
         };
@@ -275,7 +293,7 @@ impl<S: Stage> Scheduler<S> {
     }
 
     /// Gives up the retained sequence used least recently.
-    fn evict(&mut self, stage: &mut S) -> bool {
+    fn evict(&mut self, stage: &mut E) -> bool {
         let Some(sequence) = self.retained.evict() else {
             return false;
         };
@@ -285,7 +303,7 @@ impl<S: Stage> Scheduler<S> {
     }
 
     /// Takes the KV of a session away; it waits to be replayed.
-    fn preempt(&mut self, id: SessionId, stage: &mut S) {
+    fn preempt(&mut self, id: SessionId, stage: &mut E) {
         let sequence = self
             .sessions
             .get_mut(&id)

@@ -1,10 +1,13 @@
 //! What the engine needs of a model: pages of KV and a forward pass.
 
+use std::thread::Thread;
+
 use skein_base::Scores;
 use skein_model::kv::PAGE_POSITIONS;
 use skein_model::{
     ForwardError, Input, KvFull, KvPages, Output, ScoreRows, Segment, Sequence, SliceModel,
 };
+use skein_runtime::Instant;
 
 /// What a stage can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct StageLimits {
     pub page_positions: usize,
     /// Pages in the KV budget.
     pub total_pages: usize,
+    /// Stages one after another, each of which may have a batch of its own at a time.
+    pub depth: usize,
 }
 
 impl StageLimits {
@@ -40,11 +45,8 @@ pub struct BatchEntry<'a, Q> {
     pub asked: &'a [u32],
 }
 
-/// A model with its KV, from token ids to scores.
-///
-/// The paging methods have the contracts of [`KvPages`]. They compute nothing and are cheap; only
-/// [`Self::forward`] takes time.
-pub trait Stage: Send {
+/// Pages of KV, with the contracts of [`KvPages`]. Computes nothing and is cheap.
+pub trait Paging: Send {
     /// The KV of one session. Not `Clone`: it is forked and released through the stage.
     type Sequence: Send + std::fmt::Debug;
 
@@ -64,7 +66,10 @@ pub trait Stage: Send {
     fn reserve(&mut self, sequence: &mut Self::Sequence, len: usize) -> Result<(), KvFull>;
     /// Gives all pages back.
     fn release(&mut self, sequence: Self::Sequence);
+}
 
+/// A model with its KV, from token ids to scores, that computes while its caller waits.
+pub trait Stage: Paging {
     /// Runs a batch: `ids` are the new tokens of all entries, one entry after another. Returns the
     /// scores of the entries that asked for them, in order. On an error nothing has changed.
     fn forward(
@@ -72,6 +77,145 @@ pub trait Stage: Send {
         batch: &mut [BatchEntry<'_, Self::Sequence>],
         ids: &[u32],
     ) -> Result<Vec<Scores>, StageError>;
+}
+
+/// Names a batch between [`Executor::begin`] and its [`Progress::Done`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What became of batches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// A batch is done.
+    Done {
+        /// Which.
+        ticket: Ticket,
+        /// The scores of the entries that asked for them, in order.
+        scores: Vec<Scores>,
+    },
+    /// A part of the pipeline was replaced: every sequence is void, batches in flight included.
+    /// What they held can be computed again, with the same bits.
+    Lost {
+        /// What went wrong, for the log.
+        reason: String,
+    },
+    /// Nothing can be computed, and it was waited long enough: who waits shall be told.
+    Broken {
+        /// What went wrong, for whoever waits.
+        reason: String,
+    },
+}
+
+/// Who runs batches: the model of this process ([`Local`]), or a way through several. Several
+/// batches may be on their way at once.
+pub trait Executor: Paging {
+    /// Whether a batch may be begun now.
+    fn is_open(&self) -> bool;
+
+    /// Begins a batch: as [`Stage::forward`], but the scores come later. The rows count as filled
+    /// at once. On an error nothing has changed.
+    fn begin(
+        &mut self,
+        batch: &mut [BatchEntry<'_, Self::Sequence>],
+        ids: &[u32],
+    ) -> Result<Ticket, StageError>;
+
+    /// What has happened, one by one, until there is nothing more to tell.
+    fn poll(&mut self, now: Instant) -> Option<Progress>;
+
+    /// When [`Self::poll`] has something to do by time alone.
+    fn next_timeout(&self) -> Option<Instant>;
+
+    /// Whom to unpark when there is progress; called once, before anything else.
+    fn wake(&mut self, thread: Thread);
+}
+
+/// Runs batches on a stage of this process, one at a time.
+#[derive(Debug)]
+pub struct Local<S> {
+    stage: S,
+    next: u64,
+    done: Option<Progress>,
+}
+
+impl<S: Stage> Local<S> {
+    /// Around a stage.
+    pub fn new(stage: S) -> Self {
+        Self {
+            stage,
+            next: 0,
+            done: None,
+        }
+    }
+
+    /// The stage.
+    pub fn stage(&self) -> &S {
+        &self.stage
+    }
+}
+
+impl<S: Stage> Paging for Local<S> {
+    type Sequence = S::Sequence;
+
+    fn limits(&self) -> StageLimits {
+        self.stage.limits()
+    }
+
+    fn free_pages(&self) -> usize {
+        self.stage.free_pages()
+    }
+
+    fn sequence(&mut self) -> S::Sequence {
+        self.stage.sequence()
+    }
+
+    fn filled(&self, sequence: &S::Sequence) -> usize {
+        self.stage.filled(sequence)
+    }
+
+    fn fork(&mut self, of: &S::Sequence, len: usize) -> S::Sequence {
+        self.stage.fork(of, len)
+    }
+
+    fn pages_needed(&self, sequence: &S::Sequence, len: usize) -> usize {
+        self.stage.pages_needed(sequence, len)
+    }
+
+    fn reserve(&mut self, sequence: &mut S::Sequence, len: usize) -> Result<(), KvFull> {
+        self.stage.reserve(sequence, len)
+    }
+
+    fn release(&mut self, sequence: S::Sequence) {
+        self.stage.release(sequence);
+    }
+}
+
+impl<S: Stage> Executor for Local<S> {
+    fn is_open(&self) -> bool {
+        self.done.is_none()
+    }
+
+    fn begin(
+        &mut self,
+        batch: &mut [BatchEntry<'_, S::Sequence>],
+        ids: &[u32],
+    ) -> Result<Ticket, StageError> {
+        let scores = self.stage.forward(batch, ids)?;
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.done = Some(Progress::Done { ticket, scores });
+        Ok(ticket)
+    }
+
+    fn poll(&mut self, _: Instant) -> Option<Progress> {
+        self.done.take()
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn wake(&mut self, _: Thread) {}
 }
 
 /// Why a batch could not be run.
@@ -84,6 +228,12 @@ pub enum StageError {
     /// The slice has no head: it gives residual rows, which only a pipeline can use.
     #[error("the slice ends before the model's head, so it cannot say the next token")]
     NoHead,
+    /// The pipeline is broken.
+    #[error("{reason}")]
+    Broken {
+        /// What went wrong.
+        reason: String,
+    },
     /// Another number of scores came back than was asked for.
     #[error("{found} rows were scored, {expected} were asked for")]
     ScoreCount {
@@ -114,7 +264,7 @@ impl ModelStage {
     }
 }
 
-impl Stage for ModelStage {
+impl Paging for ModelStage {
     type Sequence = Sequence;
 
     fn limits(&self) -> StageLimits {
@@ -124,6 +274,7 @@ impl Stage for ModelStage {
             context: profile.context as usize,
             page_positions: PAGE_POSITIONS,
             total_pages: self.kv.total_pages(),
+            depth: 1,
         }
     }
 
@@ -154,7 +305,9 @@ impl Stage for ModelStage {
     fn release(&mut self, sequence: Sequence) {
         self.kv.release(sequence);
     }
+}
 
+impl Stage for ModelStage {
     fn forward(
         &mut self,
         batch: &mut [BatchEntry<'_, Sequence>],

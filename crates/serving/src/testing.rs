@@ -1,17 +1,21 @@
 //! A stage without a model: its logits are a hash of all tokens that it reads through its pages, so
 //! that any mistake with KV gives other tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::thread::Thread;
 use std::time::Duration;
 
 use skein_base::Scores;
 use skein_base::math::{exp64, ln64};
 use skein_model::{ForwardError, KvFull};
+use skein_runtime::Instant;
 use skein_text::{Sampler, SamplingParams};
 
 use crate::config::EngineConfig;
 use crate::request::{ClientId, Request};
-use crate::stage::{BatchEntry, Stage, StageError, StageLimits};
+use crate::stage::{
+    BatchEntry, Executor, Paging, Progress, Stage, StageError, StageLimits, Ticket,
+};
 
 /// Ids are below this.
 pub(crate) const VOCABULARY: u32 = 50;
@@ -99,7 +103,7 @@ impl FakeStage {
     }
 }
 
-impl Stage for FakeStage {
+impl Paging for FakeStage {
     type Sequence = FakeSequence;
 
     fn limits(&self) -> StageLimits {
@@ -108,6 +112,7 @@ impl Stage for FakeStage {
             context: self.context,
             page_positions: PAGE,
             total_pages: self.pages.len(),
+            depth: 1,
         }
     }
 
@@ -178,7 +183,9 @@ impl Stage for FakeStage {
             self.pages[page].owners -= 1;
         }
     }
+}
 
+impl Stage for FakeStage {
     fn forward(
         &mut self,
         batch: &mut [BatchEntry<'_, FakeSequence>],
@@ -203,6 +210,154 @@ impl Stage for FakeStage {
         self.batches.push(ids.len());
         Ok(scores)
     }
+}
+
+/// A pipeline in front of a [`FakeStage`]: results come late, and now and then all is lost.
+#[derive(Debug)]
+pub(crate) struct FakePipeline {
+    stage: FakeStage,
+    depth: usize,
+    /// Sequences of an earlier one are void.
+    generation: u64,
+    next: u64,
+    flying: VecDeque<Progress>,
+    /// Told next, before anything that flies.
+    news: Option<Progress>,
+    /// Most batches that were on their way at once.
+    pub(crate) most_flying: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct FlyingSequence {
+    generation: u64,
+    inner: FakeSequence,
+}
+
+impl FakePipeline {
+    pub(crate) fn new(stage: FakeStage, depth: usize) -> Self {
+        Self {
+            stage,
+            depth,
+            generation: 0,
+            next: 0,
+            flying: VecDeque::new(),
+            news: None,
+            most_flying: 0,
+        }
+    }
+
+    pub(crate) fn stage(&self) -> &FakeStage {
+        &self.stage
+    }
+
+    /// One batch comes through.
+    pub(crate) fn arrive(&mut self) {
+        if self.news.is_none() {
+            self.news = self.flying.pop_front();
+        }
+    }
+
+    /// All that was held and what flies is gone; told at the next poll, before any other news.
+    pub(crate) fn lose(&mut self, broken: bool) {
+        self.generation += 1;
+        self.stage = FakeStage::new(self.stage.pages.len(), self.stage.context);
+        self.flying.clear();
+        let reason = "expected by a test".to_owned();
+        self.news = Some(match broken {
+            false => Progress::Lost { reason },
+            true => Progress::Broken { reason },
+        });
+    }
+}
+
+impl Paging for FakePipeline {
+    type Sequence = FlyingSequence;
+
+    fn limits(&self) -> StageLimits {
+        StageLimits {
+            depth: self.depth,
+            ..self.stage.limits()
+        }
+    }
+
+    fn free_pages(&self) -> usize {
+        self.stage.free_pages()
+    }
+
+    fn sequence(&mut self) -> FlyingSequence {
+        FlyingSequence {
+            generation: self.generation,
+            inner: self.stage.sequence(),
+        }
+    }
+
+    fn filled(&self, sequence: &FlyingSequence) -> usize {
+        self.stage.filled(&sequence.inner)
+    }
+
+    fn fork(&mut self, of: &FlyingSequence, len: usize) -> FlyingSequence {
+        assert_eq!(of.generation, self.generation, "fork of a void sequence");
+        FlyingSequence {
+            generation: self.generation,
+            inner: self.stage.fork(&of.inner, len),
+        }
+    }
+
+    fn pages_needed(&self, sequence: &FlyingSequence, len: usize) -> usize {
+        self.stage.pages_needed(&sequence.inner, len)
+    }
+
+    fn reserve(&mut self, sequence: &mut FlyingSequence, len: usize) -> Result<(), KvFull> {
+        assert_eq!(sequence.generation, self.generation, "a void sequence");
+        self.stage.reserve(&mut sequence.inner, len)
+    }
+
+    fn release(&mut self, sequence: FlyingSequence) {
+        if sequence.generation == self.generation {
+            self.stage.release(sequence.inner);
+        }
+    }
+}
+
+impl Executor for FakePipeline {
+    fn is_open(&self) -> bool {
+        self.news.is_none() && self.flying.len() < self.depth
+    }
+
+    fn begin(
+        &mut self,
+        batch: &mut [BatchEntry<'_, FlyingSequence>],
+        ids: &[u32],
+    ) -> Result<Ticket, StageError> {
+        let mut inner: Vec<_> = batch
+            .iter_mut()
+            .map(|entry| {
+                assert_eq!(entry.sequence.generation, self.generation, "void");
+                BatchEntry {
+                    sequence: &mut entry.sequence.inner,
+                    rows: entry.rows,
+                    scored: entry.scored,
+                    asked: entry.asked,
+                }
+            })
+            .collect();
+        let scores = self.stage.forward(&mut inner, ids)?;
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.flying.push_back(Progress::Done { ticket, scores });
+        self.most_flying = self.most_flying.max(self.flying.len());
+        Ok(ticket)
+    }
+
+    fn poll(&mut self, _: Instant) -> Option<Progress> {
+        self.news.take()
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn wake(&mut self, _: Thread) {}
 }
 
 /// The logits after `history`.

@@ -11,7 +11,7 @@ use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
 use skein_runtime::{Clock as _, FsFolder, Instant, ManualClock, Secret32, SystemClock};
 use skein_serving::scheduler::{Scheduler, SessionId, Stats};
 use skein_serving::{
-    ClientId, Engine, EngineConfig, Event, FinishReason, ModelStage, Request, Stage as _,
+    ClientId, Engine, EngineConfig, Event, FinishReason, Local, ModelStage, Paging as _, Request,
 };
 use skein_text::{Sampler, SamplingParams};
 use skein_weights::source::WeightSource as _;
@@ -148,7 +148,7 @@ struct Outcome {
 }
 
 /// All requests, coming a few at a time, through `stage`.
-fn through(stage: &mut ModelStage, requests: &[Request], random: &mut Random) -> Outcome {
+fn through(stage: &mut Local<ModelStage>, requests: &[Request], random: &mut Random) -> Outcome {
     let mut scheduler = Scheduler::new(config(), Secret32::from_bytes([9; 32]));
     let clock = ManualClock::default();
     let mut outcome = Outcome {
@@ -166,8 +166,8 @@ fn through(stage: &mut ModelStage, requests: &[Request], random: &mut Random) ->
         clock.advance(Duration::from_millis(1));
         let plan = scheduler.plan(clock.now(), stage);
         if !plan.is_empty() {
-            let result = scheduler.forward(&plan, stage);
-            scheduler.complete(clock.now(), &plan, result, stage);
+            scheduler.begin(clock.now(), plan, stage);
+            scheduler.drain(clock.now(), stage);
         }
         for (id, event) in scheduler.take_events() {
             match event {
@@ -209,7 +209,7 @@ fn sixty_four_through_eight(path: &Path) {
         .collect();
     // A session fills up to 98 positions: four pages. Half of that is what most of them need.
     let budget = 16 * KvPages::page_bytes_of(model.profile(), model.slice());
-    let mut stage = ModelStage::new(model, budget);
+    let mut stage = Local::new(ModelStage::new(model, budget));
     assert_eq!(stage.limits().total_pages, 16);
     let outcome = through(&mut stage, &requests, &mut random);
     for ((id, found), expected) in outcome.tokens.iter().zip(&expected) {

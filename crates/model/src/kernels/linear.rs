@@ -8,6 +8,8 @@
 //! outputs and a thread reads contiguous streams. With few rows several panels are walked abreast:
 //! one chain of multiply-adds would wait for its own latency instead of for memory.
 
+use std::ops::Range;
+
 use skein_weights::Dtype;
 
 use crate::lanes::{InstructionSet, LANES, Lanes, bf16_place, dispatch};
@@ -22,6 +24,10 @@ pub(crate) const RUN: usize = 64;
 const STEP: usize = 512;
 /// Panels handled together for many rows: each row tile is then read once for 64 outputs.
 const GROUP: usize = 4;
+/// Panels that a single row walks abreast.
+const ABREAST: usize = 4;
+/// Shares of a product with few rows, for each thread.
+const SHARES: usize = 8;
 /// From this many rows on, work is blocked, and `bf16` weights are widened once into a scratch.
 const BLOCKED_ROWS: usize = 17;
 
@@ -208,7 +214,7 @@ pub(crate) fn linear(
     );
     let panels = w.outputs.div_ceil(LANES);
     let shared = SharedMut::new(out);
-    pool.split(panels, &|range| {
+    let share = |range: Range<usize>| {
         let job = Job {
             x,
             w,
@@ -218,8 +224,18 @@ pub(crate) fn linear(
             last: range.end,
         };
         // SAFETY: `set` was detected on this machine; shapes were checked above; the panels of
-        // different threads are disjoint, so are the outputs that they write.
+        // different shares are disjoint, so are the outputs that they write.
         unsafe { run_job(set, &job) }
+    };
+    if x.count >= BLOCKED_ROWS {
+        return pool.split(panels, &share);
+    }
+    // Small shares, taken by whoever is free: a step of one row waits at a hundred places for the
+    // slower thread.
+    let size = (panels / (pool.threads() * SHARES)).next_multiple_of(ABREAST);
+    let size = size.max(ABREAST);
+    pool.each(panels.div_ceil(size), &|index| {
+        share(index * size..panels.min((index + 1) * size));
     });
 }
 
@@ -409,7 +425,7 @@ unsafe fn few_rows<L: Lanes, W: Weight + Plain>(job: &Job<'_>, data: &Buffer<W>)
     // SAFETY: the caller's; `R` is the number of rows.
     unsafe {
         match job.x.count {
-            1 => abreast::<L, W, 1, 4>(job, data),
+            1 => abreast::<L, W, 1, ABREAST>(job, data),
             2 => abreast::<L, W, 2, 2>(job, data),
             _ => by_tiles::<L, W>(job, data),
         }

@@ -3,7 +3,7 @@
 use skein_base::Scores;
 use skein_model::KvFull;
 use skein_runtime::Clock;
-use skein_serving::stage::{BatchEntry, ModelStage, Stage as _, StageError};
+use skein_serving::stage::{BatchEntry, ModelStage, Paging, Stage as _, StageError};
 use skein_text::sampler::{SampleError, Sampler, SamplingParams};
 
 use super::checkpoint::Random;
@@ -36,7 +36,7 @@ pub enum MeasureError {
 /// Tokens in one pass while a prompt is read: what the engine does by default.
 const CHUNK: usize = 512;
 
-type Sequence = <ModelStage as skein_serving::stage::Stage>::Sequence;
+type Sequence = <ModelStage as Paging>::Sequence;
 
 /// Measures one model.
 #[derive(Debug)]

@@ -11,13 +11,13 @@ use super::{Incoming, Phase, Shared};
 use crate::metrics;
 use crate::request::Event;
 use crate::scheduler::{Scheduler, SessionId};
-use crate::stage::Stage;
+use crate::stage::Executor;
 
-pub(super) struct Actor<S: Stage> {
+pub(super) struct Actor<E: Executor> {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
-    scheduler: Scheduler<S>,
-    stage: S,
+    scheduler: Scheduler<E>,
+    stage: E,
     readers: BTreeMap<SessionId, Sender<Event>>,
     drain_until: Option<Instant>,
     /// Sessions that ended since the desk was last told.
@@ -27,12 +27,12 @@ pub(super) struct Actor<S: Stage> {
 /// A token and the last event must have room before a session runs.
 const ROOM_TO_RUN: usize = 2;
 
-impl<S: Stage> Actor<S> {
+impl<E: Executor> Actor<E> {
     pub(super) fn new(
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
-        scheduler: Scheduler<S>,
-        stage: S,
+        scheduler: Scheduler<E>,
+        stage: E,
     ) -> Self {
         let readers = BTreeMap::new();
         Self {
@@ -50,6 +50,7 @@ impl<S: Stage> Actor<S> {
     pub(super) fn run(mut self) {
         // Also if the stage panics: nobody may wait for an engine that is gone.
         let closing = Closing(Arc::clone(&self.shared));
+        self.stage.wake(std::thread::current());
         while self.turn() {}
         self.scheduler.stop_all(&mut self.stage);
         self.deliver();
@@ -64,21 +65,24 @@ impl<S: Stage> Actor<S> {
             return false;
         }
         self.watch_readers(now);
-        let plan = self.scheduler.plan(now, &mut self.stage);
-        self.deliver();
-        self.publish(now);
-        if plan.is_empty() {
-            return self.rest(now);
+        let mut busy = self.scheduler.drain(now, &mut self.stage);
+        self.scheduler.expire(now, &mut self.stage);
+        while self.stage.is_open() {
+            let plan = self.scheduler.plan(now, &mut self.stage);
+            // Told before it runs, since a stage of this process computes right here.
+            self.deliver();
+            self.publish(now);
+            if plan.is_empty() {
+                break;
+            }
+            let span = tracing::debug_span!("engine.step", rows = plan.rows(), n = plan.sessions());
+            let _entered = span.enter();
+            self.scheduler.begin(now, plan, &mut self.stage);
+            busy = true;
         }
-        let span = tracing::debug_span!("engine.step", rows = plan.rows(), n = plan.sessions());
-        let _entered = span.enter();
-        let result = self.scheduler.forward(&plan, &mut self.stage);
-        let done = self.clock.now();
-        metrics::step(&plan, done.since(now));
-        self.scheduler
-            .complete(done, &plan, result, &mut self.stage);
+        busy |= self.scheduler.drain(self.clock.now(), &mut self.stage);
         self.deliver();
-        true
+        busy || self.rest(now)
     }
 
     /// Takes requests in and minds the phase. False if it is time to end.
@@ -165,7 +169,11 @@ impl<S: Stage> Actor<S> {
 
     /// Sleeps until a handle wakes the thread or something ends by time.
     fn rest(&self, now: Instant) -> bool {
-        let timeouts = [self.scheduler.next_timeout(), self.drain_until];
+        let timeouts = [
+            self.scheduler.next_timeout(),
+            self.stage.next_timeout(),
+            self.drain_until,
+        ];
         match timeouts.into_iter().flatten().min() {
             // A little late rather than early, which would be a turn for nothing.
             Some(at) => std::thread::park_timeout(at.since(now) + Duration::from_millis(1)),

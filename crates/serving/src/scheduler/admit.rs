@@ -5,11 +5,11 @@ use skein_runtime::Instant;
 use super::{Scheduler, SessionId};
 use crate::prefix::{Namespace, common_prefix};
 use crate::request::{Event, FinishReason, GenerationError};
-use crate::stage::Stage;
+use crate::stage::Executor;
 
-impl<S: Stage> Scheduler<S> {
+impl<E: Executor> Scheduler<E> {
     /// Ends sessions whose time is over.
-    pub(super) fn expire(&mut self, now: Instant, stage: &mut S) {
+    pub fn expire(&mut self, now: Instant, stage: &mut E) {
         let late = |(&id, session): (&SessionId, &super::Session<_>)| {
             session
                 .deadline
@@ -38,7 +38,7 @@ impl<S: Stage> Scheduler<S> {
     }
 
     /// Gives KV to as many waiting sessions as there are places and pages for.
-    pub(super) fn admit(&mut self, stage: &mut S) {
+    pub(super) fn admit(&mut self, stage: &mut E) {
         while let Some(id) = self.next_to_admit() {
             if !self.has_place(stage) || !self.admit_one(id, stage) {
                 return;
@@ -61,7 +61,7 @@ impl<S: Stage> Scheduler<S> {
         preempted.or_else(fresh).map(|(&id, _)| id)
     }
 
-    fn has_place(&mut self, stage: &mut S) -> bool {
+    fn has_place(&mut self, stage: &mut E) -> bool {
         if self.load().running < self.config.sessions_max {
             return true;
         }
@@ -69,12 +69,12 @@ impl<S: Stage> Scheduler<S> {
         paused.inspect(|&id| self.preempt(id, stage)).is_some()
     }
 
-    fn admit_one(&mut self, id: SessionId, stage: &mut S) -> bool {
+    fn admit_one(&mut self, id: SessionId, stage: &mut E) -> bool {
         let Some(session) = self.sessions.get(&id) else {
             return false;
         };
         let (namespace, len) = (session.namespace, session.history.len());
-        let (mut sequence, reused) = self.begin(id, namespace, stage);
+        let (mut sequence, reused) = self.first_sequence(id, namespace, stage);
         while !self.has_pages(&sequence, len, stage) {
             if self.evict(stage) {
                 continue;
@@ -115,7 +115,12 @@ impl<S: Stage> Scheduler<S> {
 
     /// A sequence that begins with the longest prefix there is, but never with all tokens: the
     /// last one must be computed to be scored.
-    fn begin(&mut self, id: SessionId, of: Namespace, stage: &mut S) -> (S::Sequence, usize) {
+    fn first_sequence(
+        &mut self,
+        id: SessionId,
+        of: Namespace,
+        stage: &mut E,
+    ) -> (E::Sequence, usize) {
         let Some(session) = self.sessions.get(&id) else {
             return (stage.sequence(), 0);
         };
@@ -145,7 +150,7 @@ impl<S: Stage> Scheduler<S> {
 
     /// Whether `len` positions fit, with room for the running sessions to grow. A session that runs
     /// alone needs no such room.
-    fn has_pages(&self, sequence: &S::Sequence, len: usize, stage: &S) -> bool {
+    fn has_pages(&self, sequence: &E::Sequence, len: usize, stage: &E) -> bool {
         let needed = stage.pages_needed(sequence, len);
         let growth = self.load().running.saturating_mul(self.config.growth_pages);
         needed.saturating_add(growth) <= stage.free_pages()

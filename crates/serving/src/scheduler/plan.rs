@@ -6,7 +6,7 @@ use skein_runtime::Instant;
 
 use super::{Scheduler, Session, SessionId, Turns};
 use crate::request::ClientId;
-use crate::stage::Stage;
+use crate::stage::Executor;
 
 /// The batch of one step, oldest session first. Room for it is reserved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +25,9 @@ pub(crate) struct PlanEntry {
     /// Ids to score beside the best.
     pub(crate) asked: Vec<u32>,
 }
+
+/// Sessions that are not spread over several batches: as many as cost hardly more than one.
+const TOGETHER: usize = 8;
 
 /// What orders the sessions of one client.
 type WithinClient = (u64, SessionId);
@@ -46,10 +49,11 @@ impl Plan {
     }
 }
 
-impl<S: Stage> Scheduler<S> {
+impl<E: Executor> Scheduler<E> {
     /// Decides the next step: ends what is late, admits what fits, and reserves room for the rows
-    /// of the batch. Empty if nothing can run before something else happens.
-    pub fn plan(&mut self, now: Instant, stage: &mut S) -> Plan {
+    /// of the batch. Empty if nothing can run before something else happens. Call it only while the
+    /// executor is open.
+    pub fn plan(&mut self, now: Instant, stage: &mut E) -> Plan {
         self.expire(now, stage);
         self.admit(stage);
         self.tick += 1;
@@ -68,7 +72,7 @@ impl<S: Stage> Scheduler<S> {
         plan
     }
 
-    fn choose(&self, stage: &S) -> Vec<PlanEntry> {
+    fn choose(&self, stage: &E) -> Vec<PlanEntry> {
         let mut decode = BTreeMap::new();
         let mut prefill = BTreeMap::new();
         for (&id, session) in &self.sessions {
@@ -81,6 +85,9 @@ impl<S: Stage> Scheduler<S> {
             };
             let from = stage.filled(kv);
             let pending = session.history.len() - from;
+            if session.awaited || pending == 0 {
+                continue;
+            }
             let (list, key) = match pending {
                 1 => (&mut decode, (session.last_run, id)),
                 // The oldest prompt of a client first: two half-read ones help nobody.
@@ -99,7 +106,7 @@ impl<S: Stage> Scheduler<S> {
                 .push((key, entry));
         }
         let mut chosen = self.in_turn(decode, |turns| turns.decoded);
-        chosen.truncate(self.config.decode_rows_max);
+        chosen.truncate(self.decode_rows(chosen.len(), stage));
         let mut budget = self.config.prefill_rows_max;
         for mut entry in self.in_turn(prefill, |turns| turns.prefilled) {
             if budget == 0 {
@@ -114,6 +121,14 @@ impl<S: Stage> Scheduler<S> {
             chosen.push(entry);
         }
         chosen
+    }
+
+    /// Most sessions that decode in one batch. Where stages follow each other, many sessions are
+    /// spread over batches so that every stage has one; few are not, since reading the weights once
+    /// for all of them is worth more.
+    fn decode_rows(&self, ready: usize, stage: &E) -> usize {
+        let spread = ready.div_ceil(stage.limits().depth.max(1));
+        self.config.decode_rows_max.min(spread.max(TOGETHER))
     }
 
     /// The first of each client, then the second of each and so on; clients in the order of their
@@ -136,7 +151,7 @@ impl<S: Stage> Scheduler<S> {
 
     /// Reserves room for one entry, taking it from retained prefixes, paused sessions and younger
     /// ones, in this order. Without success the session itself is preempted.
-    fn make_room(&mut self, entry: &PlanEntry, stage: &mut S) -> bool {
+    fn make_room(&mut self, entry: &PlanEntry, stage: &mut E) -> bool {
         let id = entry.session;
         loop {
             let kv = self

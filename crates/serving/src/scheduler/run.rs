@@ -4,56 +4,48 @@ use skein_base::Scores;
 use skein_runtime::Instant;
 use skein_text::Sampled;
 
-use super::plan::PlanEntry;
-use super::{Plan, Scheduler, SessionId};
+use super::{Plan, Scheduler, SessionId, Step};
 use crate::request::{Event, FinishReason, GenerationError, Token};
-use crate::stage::{BatchEntry, Stage, StageError};
+use crate::stage::{BatchEntry, Executor, Progress, StageError, Ticket};
 
-/// What became of one entry of a plan: scores if it was to be scored.
-pub(crate) type EntryResult = Result<Option<Scores>, StageError>;
-
-/// What became of a plan, entry by entry.
+/// A batch on its way.
 #[derive(Debug)]
-pub struct StepResult {
-    entries: Vec<EntryResult>,
+pub(super) struct Flight {
+    plan: Plan,
+    began: Instant,
 }
 
-impl<S: Stage> Scheduler<S> {
-    /// Computes a plan. If the stage refuses the batch, each entry is run alone, so that only those
-    /// fail that are themselves at fault.
-    pub fn forward(&mut self, plan: &Plan, stage: &mut S) -> StepResult {
-        let entries = match self.run(&plan.entries, stage) {
-            Ok(scores) => scores.into_iter().map(Ok).collect(),
-            // The stage broke its contract: what it did to the sequences is unknown.
-            Err(error @ StageError::ScoreCount { .. }) => {
-                plan.entries.iter().map(|_| Err(error.clone())).collect()
-            }
-            Err(error) if plan.entries.len() == 1 => vec![Err(error)],
-            Err(error) => {
-                tracing::warn!(%error, sessions = plan.sessions(), "batch refused, run one by one");
-                plan.entries
-                    .iter()
-                    .map(|entry| self.run_alone(entry, stage))
-                    .collect()
-            }
+impl<E: Executor> Scheduler<E> {
+    /// Begins a plan. If the batch is refused, each entry is begun alone, so that only those fail
+    /// that are themselves at fault.
+    pub fn begin(&mut self, now: Instant, plan: Plan, executor: &mut E) {
+        let Err(error) = self.try_begin(now, &plan, executor) else {
+            return;
         };
-        StepResult { entries }
+        if let [entry] = plan.entries.as_slice() {
+            return self.refused(entry.session, error, executor);
+        }
+        tracing::warn!(%error, sessions = plan.sessions(), "batch refused, run one by one");
+        for entry in plan.entries {
+            let session = entry.session;
+            let alone = Plan {
+                entries: vec![entry],
+            };
+            // What does not fit into the pipeline now is planned again.
+            if executor.is_open() {
+                if let Err(error) = self.try_begin(now, &alone, executor) {
+                    self.refused(session, error, executor);
+                }
+                self.drain(now, executor);
+            }
+        }
     }
 
-    fn run_alone(&mut self, entry: &PlanEntry, stage: &mut S) -> EntryResult {
-        let mut scores = self.run(std::slice::from_ref(entry), stage)?;
-        Ok(scores.pop().flatten())
-    }
-
-    fn run(
-        &mut self,
-        entries: &[PlanEntry],
-        stage: &mut S,
-    ) -> Result<Vec<Option<Scores>>, StageError> {
+    fn try_begin(&mut self, now: Instant, plan: &Plan, executor: &mut E) -> Result<(), StageError> {
         let mut ids = Vec::new();
-        let mut batch = Vec::with_capacity(entries.len());
+        let mut batch = Vec::with_capacity(plan.entries.len());
         // Plan and sessions are both in order of age.
-        let mut rest = entries.iter().peekable();
+        let mut rest = plan.entries.iter().peekable();
         for (id, session) in &mut self.sessions {
             let Some(entry) = rest.next_if(|entry| entry.session == *id) else {
                 continue;
@@ -61,7 +53,7 @@ impl<S: Stage> Scheduler<S> {
             let kv = session
                 .kv
                 .as_mut()
-                .expect("a planned session keeps its KV until completed");
+                .expect("a planned session keeps its KV until the batch is begun");
             ids.extend_from_slice(&session.history[entry.from..entry.from + entry.rows]);
             batch.push(BatchEntry {
                 sequence: kv,
@@ -70,42 +62,97 @@ impl<S: Stage> Scheduler<S> {
                 asked: &entry.asked,
             });
         }
-        let scores = stage.forward(&mut batch, &ids)?;
-        let expected = entries.iter().filter(|entry| entry.scored).count();
-        if scores.len() != expected {
-            return Err(StageError::ScoreCount {
-                found: scores.len(),
-                expected,
-            });
+        let ticket = executor.begin(&mut batch, &ids)?;
+        for entry in &plan.entries {
+            if let Some(session) = self.sessions.get_mut(&entry.session) {
+                session.awaited |= entry.scored;
+            }
         }
-        let mut scores = scores.into_iter();
-        Ok(entries
-            .iter()
-            .map(|entry| entry.scored.then(|| scores.next()).flatten())
-            .collect())
+        let plan = plan.clone();
+        self.flights.insert(ticket, Flight { plan, began: now });
+        Ok(())
     }
 
-    /// Takes the result of a plan in: chooses tokens and ends sessions.
-    pub fn complete(&mut self, now: Instant, plan: &Plan, result: StepResult, stage: &mut S) {
-        for (entry, result) in plan.entries.iter().zip(result.entries) {
-            match result {
-                Ok(Some(scores)) => self.token(now, entry.session, &scores, stage),
-                Ok(None) => {}
-                Err(error) => {
-                    let error = GenerationError::Stage {
-                        session: entry.session.0,
-                        source: error,
-                    };
-                    self.fail(entry.session, error, stage);
+    fn refused(&mut self, id: SessionId, source: StageError, executor: &mut E) {
+        let session = id.0;
+        self.fail(id, GenerationError::Stage { session, source }, executor);
+    }
+
+    /// Takes in what the executor has to tell. Returns whether it had something.
+    pub fn drain(&mut self, now: Instant, executor: &mut E) -> bool {
+        let mut any = false;
+        while let Some(progress) = executor.poll(now) {
+            self.progress(now, progress, executor);
+            any = true;
+        }
+        any
+    }
+
+    fn progress(&mut self, now: Instant, progress: Progress, executor: &mut E) {
+        match progress {
+            Progress::Done { ticket, scores } => self.done(now, ticket, scores, executor),
+            Progress::Lost { reason } => {
+                tracing::warn!(%reason, sessions = self.load().running, "replaying what was lost");
+                self.lose_all(executor);
+            }
+            Progress::Broken { reason } => {
+                self.lose_all(executor);
+                let ids: Vec<_> = self.sessions.keys().copied().collect();
+                for id in ids {
+                    let reason = reason.clone();
+                    self.refused(id, StageError::Broken { reason }, executor);
                 }
             }
         }
     }
 
-    fn token(&mut self, now: Instant, id: SessionId, scores: &Scores, stage: &mut S) {
+    /// No sequence holds anything any more; sessions wait to be replayed.
+    fn lose_all(&mut self, executor: &mut E) {
+        self.flights.clear();
+        while self.evict(executor) {}
+        let ids: Vec<_> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.preempt(id, executor);
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.awaited = false;
+            }
+        }
+    }
+
+    /// Takes a result in: chooses tokens and ends sessions.
+    fn done(&mut self, now: Instant, ticket: Ticket, scores: Vec<Scores>, executor: &mut E) {
+        let Some(Flight { plan, began }) = self.flights.remove(&ticket) else {
+            tracing::debug!(?ticket, "a result that nobody waits for");
+            return;
+        };
+        let entries = plan.entries.iter().filter(|entry| entry.scored);
+        let scored: Vec<SessionId> = entries.map(|entry| entry.session).collect();
+        if scored.len() != scores.len() {
+            // The stage broke its contract: what it did to the sequences is unknown.
+            for entry in &plan.entries {
+                let error = StageError::ScoreCount {
+                    found: scores.len(),
+                    expected: scored.len(),
+                };
+                self.refused(entry.session, error, executor);
+            }
+            return;
+        }
+        self.stats.steps.push(Step {
+            sessions: plan.sessions(),
+            rows: plan.rows(),
+            took: now.since(began),
+        });
+        for (id, scores) in scored.into_iter().zip(&scores) {
+            self.token(now, id, scores, executor);
+        }
+    }
+
+    fn token(&mut self, now: Instant, id: SessionId, scores: &Scores, stage: &mut E) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
+        session.awaited = false;
         let Sampled {
             id: token,
             logprob,

@@ -7,7 +7,7 @@ use skein_text::Sampler;
 
 use crate::prefix::Namespace;
 use crate::request::{ClientId, Request, Usage};
-use crate::stage::Stage;
+use crate::stage::Paging;
 
 /// Names a session; smaller is older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +39,8 @@ pub(super) struct Session<Q> {
     /// Tokens chosen, the stop id included.
     pub(super) completion: usize,
     pub(super) kv: Option<Q>,
+    /// Whether rows are on their way whose scores give the next token.
+    pub(super) awaited: bool,
     pub(super) paused_since: Option<Instant>,
     /// Tick of the last step with rows of this session.
     pub(super) last_run: u64,
@@ -74,6 +76,7 @@ impl<Q> Session<Q> {
             reused: 0,
             completion: 0,
             kv: None,
+            awaited: false,
             paused_since: None,
             last_run: 0,
         }
@@ -87,13 +90,13 @@ impl<Q> Session<Q> {
         }
     }
 
-    pub(super) fn release<S: Stage<Sequence = Q>>(self, stage: &mut S) {
+    pub(super) fn release<P: Paging<Sequence = Q>>(self, stage: &mut P) {
         if let Some(sequence) = self.kv {
             stage.release(sequence);
         }
     }
 
-    pub(super) fn into_ends<S: Stage<Sequence = Q>>(mut self, stage: &S) -> Option<Ends<Q>> {
+    pub(super) fn into_ends<P: Paging<Sequence = Q>>(mut self, stage: &P) -> Option<Ends<Q>> {
         let sequence = self.kv?;
         self.history.truncate(stage.filled(&sequence));
         Some(Ends {

@@ -7,12 +7,15 @@ use skein_runtime::{Clock as _, ManualClock};
 
 use super::*;
 use crate::request::Usage;
-use crate::testing::{FakeStage, POISON, Random, alone, config, random_request, request};
+use crate::stage::Local;
+use crate::testing::{
+    FakePipeline, FakeStage, POISON, Random, alone, config, random_request, request,
+};
 
 /// A scheduler with its stage, and all that its sessions said.
 struct Sim {
-    scheduler: Scheduler<FakeStage>,
-    stage: FakeStage,
+    scheduler: Scheduler<Local<FakeStage>>,
+    stage: Local<FakeStage>,
     clock: ManualClock,
     events: BTreeMap<SessionId, Vec<Event>>,
     stats: Stats,
@@ -24,7 +27,7 @@ impl Sim {
     fn new(config: EngineConfig, pages: usize) -> Self {
         Self {
             scheduler: Scheduler::new(config, Secret32::from_bytes([1; 32])),
-            stage: FakeStage::new(pages, 256),
+            stage: Local::new(FakeStage::new(pages, 256)),
             clock: ManualClock::default(),
             events: BTreeMap::new(),
             stats: Stats::default(),
@@ -45,13 +48,13 @@ impl Sim {
         let plan = self.scheduler.plan(self.clock.now(), &mut self.stage);
         let ran = !plan.is_empty();
         if ran {
-            let result = self.scheduler.forward(&plan, &mut self.stage);
-            self.scheduler
-                .complete(self.clock.now(), &plan, result, &mut self.stage);
+            let now = self.clock.now();
+            self.scheduler.begin(now, plan.clone(), &mut self.stage);
+            self.scheduler.drain(now, &mut self.stage);
         }
         self.steps += 1;
         self.collect();
-        self.trace += &format!("{plan:?} {}\n", self.stage.used());
+        self.trace += &format!("{plan:?} {}\n", self.stage.stage().used());
         ran
     }
 
@@ -96,7 +99,7 @@ impl Sim {
     /// Ends it all: nothing may be left.
     fn close(mut self) {
         self.scheduler.stop_all(&mut self.stage);
-        assert_eq!(self.stage.used(), 0, "pages leaked");
+        assert_eq!(self.stage.stage().used(), 0, "pages leaked");
         assert!(self.scheduler.is_empty());
         assert!(self.scheduler.clients.is_empty());
     }
@@ -144,7 +147,7 @@ fn storm(seed: u64, sessions: usize, change: impl Fn(&mut EngineConfig)) -> (Bla
             );
         }
     }
-    assert!(sim.stage.most_used <= PAGES);
+    assert!(sim.stage.stage().most_used <= PAGES);
     let outcome = (Blake3::of(sim.trace.as_bytes()), sim.stats.clone());
     sim.close();
     outcome
@@ -192,12 +195,12 @@ fn the_last_prompt_token_is_computed_once_and_never_reused() {
     let a = sim.submit(&first);
     sim.run();
     // 7 prompt rows and 4 of the 5 tokens: the last token is told and not fed.
-    assert_eq!(sim.stage.batches.iter().sum::<usize>(), 7 + 4);
+    assert_eq!(sim.stage.stage().batches.iter().sum::<usize>(), 7 + 4);
     assert_eq!(sim.reused(a), 0);
     let again = sim.submit(&first);
     sim.run();
     assert_eq!(sim.reused(again), 6);
-    assert_eq!(sim.stage.batches.iter().sum::<usize>(), 11 + 1 + 4);
+    assert_eq!(sim.stage.stage().batches.iter().sum::<usize>(), 11 + 1 + 4);
     assert_eq!(sim.tokens(again), alone(&first));
     let usage = Usage {
         prompt: 7,
@@ -256,7 +259,7 @@ fn a_long_prompt_does_not_stop_the_others_decoding() {
         sim.step();
     }
     assert_eq!(sim.tokens(reader).len(), 1);
-    assert_eq!(sim.stage.batches[1..16], [5; 15]);
+    assert_eq!(sim.stage.stage().batches[1..16], [5; 15]);
 }
 
 #[test]
@@ -344,11 +347,11 @@ fn cancelling_frees_pages_at_once() {
         sim.submit(&request("b", &[2; 3], 9)),
     );
     sim.step();
-    assert!(sim.stage.used() > 8);
+    assert!(sim.stage.stage().used() > 8);
     sim.scheduler.cancel(a, &mut sim.stage);
-    assert_eq!(sim.stage.used(), 1);
+    assert_eq!(sim.stage.stage().used(), 1);
     sim.scheduler.cancel(b, &mut sim.stage);
-    assert_eq!(sim.stage.used(), 0);
+    assert_eq!(sim.stage.stage().used(), 0);
     sim.scheduler.cancel(b, &mut sim.stage);
     sim.collect();
     assert!(
@@ -398,7 +401,7 @@ fn a_session_that_is_never_read_ends() {
         seconds: 60,
     };
     assert_eq!(*sim.last(id), Event::Failed { error });
-    assert_eq!(sim.stage.used(), 0);
+    assert_eq!(sim.stage.stage().used(), 0);
 }
 
 #[test]
@@ -492,7 +495,7 @@ fn stop_ids_end_an_answer_unless_ignored() {
 
 #[test]
 fn what_can_never_be_served_is_refused_at_once() {
-    let stage = FakeStage::new(10, 50);
+    let stage = Local::new(FakeStage::new(10, 50));
     let mut scheduler = Scheduler::new(config(), Secret32::from_bytes([1; 32]));
     let cases = [
         (request("a", &[], 1), "prompt is empty"),
@@ -517,4 +520,83 @@ fn what_can_never_be_served_is_refused_at_once() {
             .submit(Instant::START, request("a", &[1; 40], 1), &stage)
             .is_ok()
     );
+}
+
+/// Several batches on their way, results late, all lost now and then: everybody gets what they get
+/// alone, and nobody waits for ever.
+#[test]
+fn batches_on_the_way_and_losses_change_no_token() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let depth = 1 + random.below(4) as usize;
+        let mut pipeline = FakePipeline::new(FakeStage::new(24, 256), depth);
+        let mut scheduler = Scheduler::new(config(), Secret32::from_bytes([1; 32]));
+        let clock = ManualClock::default();
+        let requests: Vec<_> = (0..20).map(|_| random_request(&mut random, 4)).collect();
+        let ids: Vec<_> = requests
+            .iter()
+            .map(|request| scheduler.submit(clock.now(), request.clone(), &pipeline))
+            .collect::<Result<_, _>>()
+            .expect("acceptable");
+        let mut tokens: BTreeMap<SessionId, Vec<(u32, u32)>> = BTreeMap::new();
+        let mut turns = 0;
+        while !scheduler.is_empty() {
+            turns += 1;
+            assert!(turns < 20_000, "seed {seed}: no end");
+            clock.advance(Duration::from_millis(1));
+            while pipeline.is_open() {
+                let plan = scheduler.plan(clock.now(), &mut pipeline);
+                if plan.is_empty() {
+                    break;
+                }
+                scheduler.begin(clock.now(), plan, &mut pipeline);
+            }
+            match random.below(60) {
+                0 => pipeline.lose(false),
+                1..30 => pipeline.arrive(),
+                _ => {}
+            }
+            scheduler.drain(clock.now(), &mut pipeline);
+            for (id, event) in scheduler.take_events() {
+                match event {
+                    Event::Token(token) => {
+                        let pair = (token.id, token.logprob.to_bits());
+                        tokens.entry(id).or_default().push(pair);
+                    }
+                    Event::Failed { error } => panic!("seed {seed}: {error}"),
+                    _ => {}
+                }
+            }
+        }
+        for (id, request) in ids.iter().zip(&requests) {
+            let said = tokens.remove(id).unwrap_or_default();
+            assert_eq!(said, alone(request), "seed {seed}, session {id}");
+        }
+        assert!(depth == 1 || pipeline.most_flying > 1, "seed {seed}");
+        while scheduler.evict(&mut pipeline) {}
+        assert_eq!(pipeline.stage().used(), 0, "seed {seed}: pages leaked");
+    }
+}
+
+#[test]
+fn a_broken_pipeline_is_told_to_everybody() {
+    let mut pipeline = FakePipeline::new(FakeStage::new(24, 256), 2);
+    let mut scheduler = Scheduler::new(config(), Secret32::from_bytes([1; 32]));
+    let clock = ManualClock::default();
+    for client in ["a", "b"] {
+        let request = request(client, &[1, 2, 3], 5);
+        scheduler
+            .submit(clock.now(), request, &pipeline)
+            .expect("acceptable");
+    }
+    let plan = scheduler.plan(clock.now(), &mut pipeline);
+    scheduler.begin(clock.now(), plan, &mut pipeline);
+    pipeline.lose(true);
+    scheduler.drain(clock.now(), &mut pipeline);
+    let events = scheduler.take_events();
+    let failed = events
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::Failed { error } if error.to_string().contains("expected by a test")));
+    assert_eq!(failed.count(), 2, "{events:?}");
+    assert!(scheduler.is_empty());
 }
