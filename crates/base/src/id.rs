@@ -15,3 +15,7 @@ digest_type! {
     /// boundaries, KV format, kernel revision.
     NumericsId
 }
+digest_type! {
+    /// Names a node: its ed25519 public key.
+    NodeId
+}

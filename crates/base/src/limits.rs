@@ -30,3 +30,15 @@ pub const CHUNK_BYTES: u64 = 4 << 20;
 pub const TOP_SCORES: usize = 256;
 /// Most ids that an entry may ask to have scored beside the best ones.
 pub const ASKED_SCORES_MAX: usize = 1024;
+/// Most bytes of one message between stages.
+pub const STAGE_MESSAGE_BYTES_MAX: usize = 256 << 20;
+/// Most stages of one circuit.
+pub const HOPS_MAX: usize = 64;
+/// Most sessions with rows in one message between stages.
+pub const BATCH_ENTRIES_MAX: usize = 4096;
+/// Most rows in one message between stages.
+pub const BATCH_ROWS_MAX: usize = 1 << 16;
+/// Most sequences that one message between stages forks or gives up.
+pub const BATCH_CHANGES_MAX: usize = 1 << 14;
+/// Longest voucher that pays for a circuit, in bytes.
+pub const VOUCHER_BYTES_MAX: usize = 4096;

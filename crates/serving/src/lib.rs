@@ -8,6 +8,7 @@
 pub mod config;
 pub mod desk;
 pub mod engine;
+pub mod host;
 pub mod metrics;
 pub mod prefix;
 pub mod request;
@@ -15,6 +16,7 @@ pub mod scheduler;
 pub mod stage;
 #[cfg(test)]
 mod testing;
+pub mod wire;
 
 pub use config::{ConfigError, EngineConfig};
 pub use engine::{Engine, EngineHandle, Generation, StartError};

@@ -68,15 +68,28 @@ pub trait Paging: Send {
     fn release(&mut self, sequence: Self::Sequence);
 }
 
-/// A model with its KV, from token ids to scores, that computes while its caller waits.
+/// A slice with its KV, that computes while its caller waits.
 pub trait Stage: Paging {
-    /// Runs a batch: `ids` are the new tokens of all entries, one entry after another. Returns the
-    /// scores of the entries that asked for them, in order. On an error nothing has changed.
+    /// Runs a batch: `input` are the new rows of all entries, one entry after another. Returns
+    /// residual rows in the same order, or from a slice with a head the scores of the entries that
+    /// asked for them, in order. On an error no sequence has grown.
+    fn run(
+        &mut self,
+        batch: &mut [BatchEntry<'_, Self::Sequence>],
+        input: Input<'_>,
+    ) -> Result<Output, StageError>;
+
+    /// [`Self::run`] for a whole model: from token ids to scores.
     fn forward(
         &mut self,
         batch: &mut [BatchEntry<'_, Self::Sequence>],
         ids: &[u32],
-    ) -> Result<Vec<Scores>, StageError>;
+    ) -> Result<Vec<Scores>, StageError> {
+        match self.run(batch, Input::Ids(ids))? {
+            Output::Scores(scores) => Ok(scores),
+            Output::Hidden(_) => Err(StageError::NoHead),
+        }
+    }
 }
 
 /// Names a batch between [`Executor::begin`] and its [`Progress::Done`].
@@ -244,7 +257,7 @@ pub enum StageError {
     },
 }
 
-/// A whole model in this process.
+/// A slice, or a whole model, in this process.
 #[derive(Debug)]
 pub struct ModelStage {
     model: SliceModel,
@@ -252,7 +265,7 @@ pub struct ModelStage {
 }
 
 impl ModelStage {
-    /// A stage of `model`, which has embedding and head, with `kv_budget` bytes for KV.
+    /// A stage of `model`, with `kv_budget` bytes for KV.
     pub fn new(model: SliceModel, kv_budget: u64) -> Self {
         let kv = KvPages::new(model.profile(), model.slice(), kv_budget);
         Self { model, kv }
@@ -308,11 +321,11 @@ impl Paging for ModelStage {
 }
 
 impl Stage for ModelStage {
-    fn forward(
+    fn run(
         &mut self,
         batch: &mut [BatchEntry<'_, Sequence>],
-        ids: &[u32],
-    ) -> Result<Vec<Scores>, StageError> {
+        input: Input<'_>,
+    ) -> Result<Output, StageError> {
         let mut segments: Vec<_> = batch
             .iter_mut()
             .map(|entry| Segment {
@@ -326,12 +339,6 @@ impl Stage for ModelStage {
                 asked: entry.asked,
             })
             .collect();
-        match self
-            .model
-            .forward(&mut self.kv, &mut segments, Input::Ids(ids))?
-        {
-            Output::Scores(scores) => Ok(scores),
-            Output::Hidden(_) => Err(StageError::NoHead),
-        }
+        Ok(self.model.forward(&mut self.kv, &mut segments, input)?)
     }
 }

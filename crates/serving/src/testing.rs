@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skein_base::Scores;
 use skein_base::math::{exp64, ln64};
-use skein_model::{ForwardError, KvFull};
+use skein_model::{ForwardError, Input, KvFull, Output};
 use skein_runtime::Instant;
 use skein_text::{Sampler, SamplingParams};
 
@@ -186,11 +186,18 @@ impl Paging for FakeStage {
 }
 
 impl Stage for FakeStage {
-    fn forward(
+    fn run(
         &mut self,
         batch: &mut [BatchEntry<'_, FakeSequence>],
-        ids: &[u32],
-    ) -> Result<Vec<Scores>, StageError> {
+        input: Input<'_>,
+    ) -> Result<Output, StageError> {
+        let Input::Ids(ids) = input else {
+            return Err(ForwardError::InputShape {
+                found: 0,
+                expected: 1,
+            }
+            .into());
+        };
         assert!(!ids.contains(&BOMB), "expected by a test");
         if let Some(row) = ids.iter().position(|&id| id == POISON) {
             return Err(ForwardError::NotFinite { row }.into());
@@ -208,7 +215,7 @@ impl Stage for FakeStage {
         }
         assert!(rest.is_empty(), "more ids than rows");
         self.batches.push(ids.len());
-        Ok(scores)
+        Ok(Output::Scores(scores))
     }
 }
 

@@ -9,6 +9,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use super::{Package, Repository, TextFile};
 
+/// Crates that compare the work of others: no part of the product, so its rules do not hold there.
+const APART: [&str; 1] = ["bench/transport"];
 /// What holds nothing written by us. (`.git` is a file where the checkout is a worktree.)
 const SKIPPED: [&str; 8] = [
     "target",
@@ -83,7 +85,8 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<TextFile>) -> Result<
         let entry = entry?;
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if SKIPPED.contains(&name.as_str()) {
+        let apart = APART.contains(&relative(root, &path).as_str());
+        if apart || SKIPPED.contains(&name.as_str()) {
             continue;
         }
         let kind = entry.file_type()?;

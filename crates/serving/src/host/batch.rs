@@ -1,0 +1,264 @@
+//! One pass over the weights for the waiting batches of several circuits.
+
+use skein_model::{Input, Output};
+
+use super::{Host, To};
+use crate::stage::{BatchEntry, Stage, StageError};
+use crate::wire::{Change, CircuitId, Failure, Message, Outcome, Rows, Share, Work};
+
+/// A batch with the sequences of its shares, taken out of its circuit.
+struct Taken<Q> {
+    circuit: CircuitId,
+    work: Work,
+    sequences: Vec<Q>,
+}
+
+impl<Q> Taken<Q> {
+    fn rows(&self) -> usize {
+        self.work
+            .shares
+            .iter()
+            .map(|share| share.rows as usize)
+            .sum()
+    }
+
+    fn scored(&self) -> usize {
+        self.work.shares.iter().filter(|share| share.scored).count()
+    }
+}
+
+impl<S: Stage> Host<S> {
+    /// Runs what waits, as much as fits into one pass. False if there was nothing.
+    pub fn run(&mut self) -> bool {
+        let mut chosen = Vec::new();
+        let mut rows = 0;
+        for id in self.in_turn() {
+            let Some(front) = self.circuits.get(&id).and_then(|c| c.waiting.front()) else {
+                continue;
+            };
+            let own: usize = front.shares.iter().map(|share| share.rows as usize).sum();
+            if !chosen.is_empty() && rows + own > self.config.rows_max {
+                break;
+            }
+            match self.take(id) {
+                Ok(taken) => {
+                    rows += own;
+                    chosen.push(taken);
+                }
+                Err(failure) => self.end(id, Some((0, failure))),
+            }
+        }
+        if chosen.is_empty() {
+            return false;
+        }
+        self.pass(chosen);
+        true
+    }
+
+    /// Circuits with work, those served least recently first.
+    fn in_turn(&self) -> Vec<CircuitId> {
+        let busy = self
+            .circuits
+            .iter()
+            .filter(|(_, circuit)| !circuit.waiting.is_empty());
+        let mut order: Vec<_> = busy.map(|(&id, circuit)| (circuit.served, id)).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Takes the first batch of a circuit: does its changes, checks its shares, reserves room.
+    fn take(&mut self, id: CircuitId) -> Result<Taken<S::Sequence>, Failure> {
+        self.turn += 1;
+        let circuit = self.circuits.get_mut(&id).ok_or(Failure::Protocol)?;
+        let work = circuit.waiting.pop_front().ok_or(Failure::Protocol)?;
+        circuit.number += 1;
+        circuit.served = self.turn;
+        for change in &work.changes {
+            self.change(id, *change)?;
+        }
+        let mut taken = Taken {
+            circuit: id,
+            work,
+            sequences: Vec::new(),
+        };
+        for index in 0..taken.work.shares.len() {
+            let share = &taken.work.shares[index];
+            match self.share(id, share) {
+                Ok(sequence) => taken.sequences.push(sequence),
+                Err(failure) => {
+                    self.give_back(&mut taken);
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn change(&mut self, id: CircuitId, change: Change) -> Result<(), Failure> {
+        let circuit = self.circuits.get_mut(&id).ok_or(Failure::Protocol)?;
+        let before = self.stage.free_pages();
+        match change {
+            Change::Release { sequence } => {
+                // One that never had rows here is not known.
+                if let Some(sequence) = circuit.sequences.remove(&sequence) {
+                    self.stage.release(sequence);
+                }
+            }
+            Change::Fork { new, of, len } => {
+                let len = len as usize;
+                let known = circuit.sequences.contains_key(&new);
+                let of = circuit.sequences.get(&of).filter(|_| !known);
+                let of = of.filter(|of| len <= self.stage.filled(of));
+                let fork = self.stage.fork(of.ok_or(Failure::Protocol)?, len);
+                circuit.sequences.insert(new, fork);
+            }
+        }
+        let freed = self.stage.free_pages() - before;
+        circuit.used = circuit.used.saturating_sub(freed as u32);
+        Ok(())
+    }
+
+    /// The sequence of a share, with room for its rows, out of the circuit.
+    fn share(&mut self, id: CircuitId, share: &Share) -> Result<S::Sequence, Failure> {
+        let circuit = self.circuits.get_mut(&id).ok_or(Failure::Protocol)?;
+        let mut sequence = match circuit.sequences.remove(&share.sequence) {
+            Some(sequence) => sequence,
+            None if share.position == 0 => self.stage.sequence(),
+            None => return Err(Failure::Protocol),
+        };
+        let position = share.position as usize;
+        let len = position + share.rows as usize;
+        let needed = self.stage.pages_needed(&sequence, len);
+        let expected = share.rows > 0 && self.stage.filled(&sequence) == position;
+        let agreed = u64::from(circuit.used) + needed as u64 <= u64::from(circuit.pages);
+        let reserved = expected && agreed && self.stage.reserve(&mut sequence, len).is_ok();
+        if !reserved {
+            circuit.sequences.insert(share.sequence, sequence);
+            return Err(Failure::Protocol);
+        }
+        circuit.used += needed as u32;
+        Ok(sequence)
+    }
+
+    fn give_back(&mut self, taken: &mut Taken<S::Sequence>) {
+        let names = taken.work.shares.iter().map(|share| share.sequence);
+        let Some(circuit) = self.circuits.get_mut(&taken.circuit) else {
+            return;
+        };
+        for (name, sequence) in names.zip(taken.sequences.drain(..)) {
+            circuit.sequences.insert(name, sequence);
+        }
+    }
+
+    /// Runs batches together; if they are refused, each alone.
+    fn pass(&mut self, mut chosen: Vec<Taken<S::Sequence>>) {
+        match self.compute(&mut chosen) {
+            Ok(outcomes) => {
+                for (taken, outcome) in chosen.iter_mut().zip(outcomes) {
+                    self.give_back(taken);
+                    self.onward(taken, outcome);
+                }
+            }
+            Err(error) if chosen.len() == 1 => {
+                let id = chosen[0].circuit;
+                self.give_back(&mut chosen[0]);
+                tracing::warn!(%error, "a batch was refused");
+                self.end(id, Some((0, failure_of(&error))));
+            }
+            Err(_) => {
+                for taken in chosen {
+                    self.pass(vec![taken]);
+                }
+            }
+        }
+    }
+
+    fn compute(&mut self, chosen: &mut [Taken<S::Sequence>]) -> Result<Vec<Outcome>, StageError> {
+        let (mut ids, mut hidden) = (Vec::new(), Vec::new());
+        for taken in chosen.iter() {
+            match &taken.work.rows {
+                Rows::Ids(rows) => ids.extend_from_slice(rows),
+                Rows::Hidden(rows) => hidden.extend_from_slice(rows),
+            }
+        }
+        // Both kinds at once cannot be right; the stage refuses what does not fit its slice.
+        let input = match ids.is_empty() {
+            true => Input::Hidden(&hidden),
+            false => Input::Ids(&ids),
+        };
+        let rows: Vec<usize> = chosen.iter().map(Taken::rows).collect();
+        let scored: Vec<usize> = chosen.iter().map(Taken::scored).collect();
+        let mut batch = Vec::new();
+        for taken in chosen.iter_mut() {
+            for (share, sequence) in taken.work.shares.iter().zip(&mut taken.sequences) {
+                batch.push(BatchEntry {
+                    sequence,
+                    rows: share.rows as usize,
+                    scored: share.scored,
+                    asked: &share.asked,
+                });
+            }
+        }
+        let output = self.stage.run(&mut batch, input)?;
+        self.stats.passes += 1;
+        self.stats.batches += rows.len() as u64;
+        let total: usize = rows.iter().sum();
+        self.stats.rows += total as u64;
+        match output {
+            Output::Scores(scores) => {
+                let expected: usize = scored.iter().sum();
+                let found = scores.len();
+                if found != expected {
+                    return Err(StageError::ScoreCount { found, expected });
+                }
+                let mut scores = scores.into_iter();
+                let part = |count: usize| Outcome::Scores(scores.by_ref().take(count).collect());
+                Ok(scored.into_iter().map(part).collect())
+            }
+            Output::Hidden(values) => {
+                let width = values.len() / total.max(1);
+                let mut values = values.into_iter();
+                let part =
+                    |rows: usize| Outcome::Hidden(values.by_ref().take(rows * width).collect());
+                Ok(rows.into_iter().map(part).collect())
+            }
+        }
+    }
+
+    /// Passes on what came out.
+    fn onward(&mut self, taken: &mut Taken<S::Sequence>, outcome: Outcome) {
+        let Some(circuit) = self.circuits.get(&taken.circuit) else {
+            return;
+        };
+        let (name, number) = (circuit.name, taken.work.number);
+        match (circuit.next, circuit.answers, outcome) {
+            (Some(next), _, Outcome::Hidden(values)) => {
+                let work = Work {
+                    name,
+                    number,
+                    changes: std::mem::take(&mut taken.work.changes),
+                    shares: std::mem::take(&mut taken.work.shares),
+                    rows: Rows::Hidden(values),
+                };
+                self.sends.push((To::Node(next), Message::Work(work)));
+            }
+            (None, Some(link), outcome) => {
+                let answer = Message::Answer {
+                    name,
+                    number,
+                    outcome,
+                };
+                self.sends.push((To::Link(link), answer));
+            }
+            // Scores in the middle of a route: the entry put the head in front of other layers.
+            _ => self.end(taken.circuit, Some((0, Failure::Protocol))),
+        }
+    }
+}
+
+fn failure_of(error: &StageError) -> Failure {
+    match error {
+        StageError::Forward(skein_model::ForwardError::NotFinite { .. }) => Failure::NotFinite,
+        _ => Failure::Refused,
+    }
+}

@@ -1,0 +1,66 @@
+//! One circuit at one stage.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use skein_base::NodeId;
+use skein_runtime::Instant;
+
+use super::LinkId;
+use crate::wire::{CircuitName, Work};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// The stages behind, or the way back, are not there yet.
+    Opening,
+    Open,
+}
+
+#[derive(Debug)]
+pub(super) struct Circuit<Q> {
+    pub(super) name: CircuitName,
+    /// Hops before this stage.
+    pub(super) hop: u8,
+    pub(super) from: LinkId,
+    pub(super) next: Option<NodeId>,
+    /// Where answers go, for the last stage.
+    pub(super) answers: Option<LinkId>,
+    pub(super) state: State,
+    /// Pages granted.
+    pub(super) pages: u32,
+    /// Pages in use, shared ones counted once.
+    pub(super) used: u32,
+    pub(super) sequences: BTreeMap<u64, Q>,
+    /// The next batch to run.
+    pub(super) number: u64,
+    pub(super) waiting: VecDeque<Work>,
+    pub(super) heard: Instant,
+    /// When it was last served, in turns.
+    pub(super) served: u64,
+}
+
+impl<Q> Circuit<Q> {
+    pub(super) fn new(
+        name: CircuitName,
+        hop: u8,
+        from: LinkId,
+        next: Option<NodeId>,
+        pages: u32,
+        now: Instant,
+    ) -> Self {
+        Self {
+            name,
+            hop,
+            from,
+            next,
+            answers: None,
+            state: State::Opening,
+            pages,
+            used: 0,
+            sequences: BTreeMap::new(),
+            number: 0,
+            waiting: VecDeque::new(),
+            heard: now,
+            served: 0,
+        }
+    }
+}
