@@ -350,7 +350,7 @@ fn mistakes_are_answered_with_advice() {
         ),
         (
             args(&["run", "x", "--model", &whole, "--temperature", "9"]),
-            1,
+            2,
             vec!["temperature must be between 0 and 2"],
         ),
         (args(&["sevre"]), 2, vec!["serve"]),
@@ -516,4 +516,21 @@ fn bench_reports_every_measurement() {
         );
     }
     assert_eq!(report["batched"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn what_was_not_split_is_not_called_damaged() {
+    let home = Home::new();
+    let verdict = home.run(&["model", "verify", &fixture("qwen2")]);
+    assert_eq!((verdict.code, verdict.out.as_str()), (1, ""));
+    let expected = "was not written by `skein model split`";
+    assert!(verdict.err.contains(expected), "{}", verdict.err);
+}
+
+#[test]
+fn sampling_is_checked_before_anything_is_loaded() {
+    let home = Home::new();
+    let refused = home.run(&["run", "hi", "--model", "/nowhere", "--temperature", "9"]);
+    assert_eq!((refused.code, refused.out.as_str()), (2, ""));
+    assert!(refused.err.contains("temperature"), "{}", refused.err);
 }

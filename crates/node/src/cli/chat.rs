@@ -59,7 +59,7 @@ impl Conversation {
 }
 
 pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, CommandError> {
-    let model = generate::load(context)?;
+    let model = generate::load(context, &args.sampling)?;
     if model.template.is_none() {
         return Err(GenerateError::NoTemplate { model: model.name }.into());
     }

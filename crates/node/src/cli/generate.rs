@@ -6,6 +6,7 @@ use skein_gateway::Metrics;
 use skein_runtime::{Clock, SystemClock, entropy};
 use skein_serving::{ClientId, Request};
 use skein_text::SamplingParams;
+use skein_text::sampler::ParamsError;
 
 use super::args::SamplingArgs;
 use super::{CommandError, Context};
@@ -14,8 +15,11 @@ use crate::hub::Fetching;
 use crate::node::{LocalModel, NodeError};
 use crate::open;
 
-/// Loads the model that the settings name.
-pub(super) fn load(context: &Context) -> Result<LocalModel, CommandError> {
+/// Loads the model that the settings name; first refuses what can be refused without it.
+pub(super) fn load(context: &Context, sampling: &SamplingArgs) -> Result<LocalModel, CommandError> {
+    let sampling = sampling.over(&SamplingParams::default())?;
+    let refused = |error: ParamsError| CommandError::Usage(error.to_string());
+    sampling.validate(u32::MAX).map_err(refused)?;
     let settings = &context.loaded.settings;
     let path = settings.model.path.as_deref().ok_or(NodeError::NoModel)?;
     let opened = open::open(path, Fetching::new(&settings.model, false), context.console)?;

@@ -19,7 +19,7 @@ const PROMPT_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, CommandError> {
     let text = prompt_text(args)?;
-    let model = generate::load(context)?;
+    let model = generate::load(context, &args.sampling)?;
     let prompt = match args.raw {
         true => model
             .tokenizer

@@ -11,8 +11,9 @@ use skein_model::{
     ForwardError, Input, KvFull, KvPages, LoadError, Output, Pool, ScoreRows, Segment, SliceModel,
 };
 use skein_runtime::FsFolder;
+use skein_weights::manifest::MANIFEST_FILE;
 use skein_weights::split::SplitCheckpoint;
-use skein_weights::verify::{Report, verify as verify_files};
+use skein_weights::verify::{Problem, Report, verify as verify_files};
 use skein_weights::{Slice, WeightSource as _};
 
 use super::args::VerifyArgs;
@@ -36,6 +37,16 @@ pub enum VerifyCommandError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// It is something else.
+    #[error(
+        "{} was not written by `skein model split`: it has no {MANIFEST_FILE} and so no hashes to \
+         compare with; split the model first, or look at it with `skein model inspect`",
+        path.display()
+    )]
+    NotSplit {
+        /// The folder.
+        path: PathBuf,
     },
 }
 
@@ -69,6 +80,11 @@ pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<ExitCode, C
         bar.set_position(now.done);
     });
     bar.finish_and_clear();
+    let begun = |problem: &Problem| matches!(problem, Problem::Unfinished);
+    if !args.folder.join(MANIFEST_FILE).exists() && !report.problems.iter().any(begun) {
+        let path = args.folder.clone();
+        return Err(VerifyCommandError::NotSplit { path }.into());
+    }
     let mut slices = Vec::new();
     // Bytes that are not what they should be are not computed with.
     if report.is_good() && !args.no_forward {
