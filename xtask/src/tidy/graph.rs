@@ -76,6 +76,7 @@ const OWNERS: [(&str, &[&str]); 40] = [
         &[
             "skein-runtime",
             "skein-model",
+            "skein-routing",
             "skein-serving",
             "skein-gateway",
             "skein-node",
