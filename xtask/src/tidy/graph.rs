@@ -16,7 +16,7 @@ const TESTS_ONLY: [&str; 5] = ["proptest", "tempfile", "serde", "serde_json", "t
 
 /// Each foreign library and the crates that may name it. A library that is not listed is refused:
 /// a new one is a decision, and this is where it is written down.
-const OWNERS: [(&str, &[&str]); 40] = [
+const OWNERS: [(&str, &[&str]); 41] = [
     // Hashes: ids are `base`'s, chunks and files `weights`'; the gateway stores keys hashed.
     ("blake3", &["skein-base", "skein-weights"]),
     ("sha2", &["skein-base", "skein-weights", "skein-gateway"]),
@@ -43,7 +43,7 @@ const OWNERS: [(&str, &[&str]); 40] = [
     ("minijinja-contrib", &["skein-text"]),
     // The machine below: tasks, time, entropy.
     // (`node` builds the one tokio runtime of the process and waits for signals.)
-    ("tokio", &["skein-runtime", "skein-node"]),
+    ("tokio", &["skein-runtime", "skein-p2p", "skein-node"]),
     ("tokio-util", &["skein-runtime"]),
     ("getrandom", &["skein-runtime"]),
     // Tensors, mapped memory, and the system calls that `std` lacks. All of it is `unsafe` country.
@@ -55,7 +55,8 @@ const OWNERS: [(&str, &[&str]); 40] = [
     ("axum-server", &["skein-gateway"]),
     ("tower", &["skein-gateway"]),
     ("tower-http", &["skein-gateway"]),
-    ("rustls", &["skein-gateway"]),
+    ("rustls", &["skein-gateway", "skein-p2p"]),
+    ("tokio-rustls", &["skein-p2p"]),
     ("bytes", &["skein-gateway"]),
     ("hyper-util", &["skein-gateway"]),
     ("futures", &["skein-gateway", "skein-node"]),
