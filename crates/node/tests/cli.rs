@@ -534,3 +534,28 @@ fn sampling_is_checked_before_anything_is_loaded() {
     assert_eq!((refused.code, refused.out.as_str()), (2, ""));
     assert!(refused.err.contains("temperature"), "{}", refused.err);
 }
+
+/// A GGUF file's own tokenizer and names survive being split.
+#[test]
+fn a_split_gguf_says_what_the_file_says() {
+    let home = Home::new();
+    let files = fs::read_dir(fixture("gguf")).expect("a folder");
+    let names = files.map(|file| file.expect("an entry").path().display().to_string());
+    let models: Vec<_> = names.filter(|name| name.ends_with(".gguf")).collect();
+    assert!(models.len() >= 3, "{models:?}");
+    for (index, model) in models.iter().enumerate() {
+        let cut = home.path(&format!("cut{index}"));
+        let split = home.run(&["model", "split", model, "-o", &cut, "--slices", "2"]);
+        assert_eq!(split.code, 0, "{model}: {}", split.err);
+        let verdict = home.run(&["model", "verify", &cut]);
+        assert_eq!(verdict.code, 0, "{model}: {}", verdict.out);
+        let say = |path: &str| {
+            let mut args = vec!["run", "Once upon a time", "--model", path, "--json"];
+            args.extend(GREEDY);
+            home.run(&args).json()
+        };
+        let (file, parts) = (say(model), say(&cut));
+        assert_eq!(file["tokens"], parts["tokens"], "{model}");
+        assert_eq!(file["text"], parts["text"], "{model}");
+    }
+}
