@@ -8,7 +8,9 @@
 mod frame;
 pub mod identity;
 pub mod link;
+pub mod links;
 mod tls;
 
 pub use identity::{Identity, IdentityError};
 pub use link::{LinkConfig, LinkError, LinkReader, LinkWriter, accept, connect};
+pub use links::{AddressBook, LinkEvent, LinkEventKind, Links, LinksConfig, SendError};
