@@ -15,4 +15,5 @@ pub mod memory;
 pub mod node;
 pub mod open;
 pub mod prompt;
+pub mod stage;
 pub mod stop;

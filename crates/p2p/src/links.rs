@@ -54,6 +54,8 @@ pub struct LinkEvent {
     pub link: u64,
     /// The node at its other end, as it proved.
     pub node: NodeId,
+    /// Whether this side dialled it: then it is the way to that node, else only the way back.
+    pub dialled: bool,
     /// What happened.
     pub kind: LinkEventKind,
 }
@@ -184,10 +186,10 @@ impl Links {
                 let shared = &links.shared;
                 let (protocol, config) = (&shared.config.protocol, shared.config.link);
                 let ended = match connect(&shared.own, (node, address), protocol, config).await {
-                    Ok(halves) => links.run((link, node), halves, waiting).await,
+                    Ok(halves) => links.run((link, node, true), halves, waiting).await,
                     Err(error) => error,
                 };
-                links.ended((link, node), &ended).await;
+                links.ended((link, node, true), &ended).await;
             });
         Ok(link)
     }
@@ -220,8 +222,8 @@ impl Links {
         // Who does not even shake hands is nobody: no event.
         if let Ok((node, halves)) = accept(&self.shared.own, stream, protocol, config).await {
             let (link, waiting) = self.number();
-            let ended = self.run((link, node), halves, waiting).await;
-            self.ended((link, node), &ended).await;
+            let ended = self.run((link, node, false), halves, waiting).await;
+            self.ended((link, node, false), &ended).await;
         }
         self.shared.state().accepted -= 1;
     }
@@ -229,19 +231,23 @@ impl Links {
     /// Carries frames both ways until something ends it.
     async fn run(
         &self,
-        (link, node): (u64, NodeId),
+        name: (u64, NodeId, bool),
         (reader, writer): Halves,
         waiting: Receiver<Vec<u8>>,
     ) -> LinkError {
         let stopping = self.shared.tasks.stopping();
         tokio::select! {
             () = stopping.cancelled() => LinkError::Ended,
-            error = self.read((link, node), reader) => error,
+            error = self.read(name, reader) => error,
             error = write(writer, waiting, self.shared.config.keepalive) => error,
         }
     }
 
-    async fn read(&self, (link, node): (u64, NodeId), mut reader: LinkReader) -> LinkError {
+    async fn read(
+        &self,
+        (link, node, dialled): (u64, NodeId, bool),
+        mut reader: LinkReader,
+    ) -> LinkError {
         loop {
             let frame = match reader.recv().await {
                 Ok(frame) => frame,
@@ -251,7 +257,12 @@ impl Links {
             if self
                 .shared
                 .events
-                .send(LinkEvent { link, node, kind })
+                .send(LinkEvent {
+                    link,
+                    node,
+                    dialled,
+                    kind,
+                })
                 .await
                 .is_err()
             {
@@ -260,7 +271,7 @@ impl Links {
         }
     }
 
-    async fn ended(&self, (link, node): (u64, NodeId), why: &LinkError) {
+    async fn ended(&self, (link, node, dialled): (u64, NodeId, bool), why: &LinkError) {
         {
             let mut state = self.shared.state();
             state.queues.remove(&link);
@@ -274,7 +285,12 @@ impl Links {
         let _ = self
             .shared
             .events
-            .send(LinkEvent { link, node, kind })
+            .send(LinkEvent {
+                link,
+                node,
+                dialled,
+                kind,
+            })
             .await;
     }
 }
