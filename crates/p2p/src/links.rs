@@ -243,35 +243,20 @@ impl Links {
         }
     }
 
-    async fn read(
-        &self,
-        (link, node, dialled): (u64, NodeId, bool),
-        mut reader: LinkReader,
-    ) -> LinkError {
+    async fn read(&self, name: (u64, NodeId, bool), mut reader: LinkReader) -> LinkError {
         loop {
             let frame = match reader.recv().await {
                 Ok(frame) => frame,
                 Err(error) => return error,
             };
-            let kind = LinkEventKind::Frame(frame);
-            if self
-                .shared
-                .events
-                .send(LinkEvent {
-                    link,
-                    node,
-                    dialled,
-                    kind,
-                })
-                .await
-                .is_err()
-            {
+            if !self.tell(name, LinkEventKind::Frame(frame)).await {
                 return LinkError::Ended;
             }
         }
     }
 
-    async fn ended(&self, (link, node, dialled): (u64, NodeId, bool), why: &LinkError) {
+    async fn ended(&self, name: (u64, NodeId, bool), why: &LinkError) {
+        let (link, node, _) = name;
         {
             let mut state = self.shared.state();
             state.queues.remove(&link);
@@ -280,18 +265,19 @@ impl Links {
             }
         }
         let reason = why.to_string();
-        let kind = LinkEventKind::Closed { reason };
         // Nobody listens any more at the end of the process.
-        let _ = self
-            .shared
-            .events
-            .send(LinkEvent {
-                link,
-                node,
-                dialled,
-                kind,
-            })
-            .await;
+        self.tell(name, LinkEventKind::Closed { reason }).await;
+    }
+
+    /// False if nobody listens any more.
+    async fn tell(&self, (link, node, dialled): (u64, NodeId, bool), kind: LinkEventKind) -> bool {
+        let event = LinkEvent {
+            link,
+            node,
+            dialled,
+            kind,
+        };
+        self.shared.events.send(event).await.is_ok()
     }
 }
 
