@@ -26,6 +26,7 @@ use crate::metrics;
 use crate::request::{Event, Request, SubmitError};
 use crate::scheduler::{Load, Scheduler};
 use crate::stage::{Executor, Local, Stage, StageLimits};
+use crate::view::View;
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,7 @@ struct State {
     /// Bounded by the desk.
     inbox: Vec<Incoming>,
     load: Load,
+    view: View,
 }
 
 #[derive(Debug)]
@@ -135,6 +137,7 @@ impl Engine {
             desk: Desk::new(&config),
             inbox: Vec::new(),
             load: Load::default(),
+            view: View::default(),
         };
         let (events_max, state) = (config.events_max, Mutex::new(state));
         let shared = Arc::new(Shared {
@@ -209,6 +212,11 @@ impl EngineHandle {
     /// How full the engine was after its last step.
     pub fn load(&self) -> Load {
         self.shared.state().load
+    }
+
+    /// How things were a moment ago.
+    pub fn view(&self) -> View {
+        self.shared.state().view.clone()
     }
 
     /// Whether requests are taken: for readiness checks.

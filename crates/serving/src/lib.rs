@@ -16,6 +16,7 @@ pub mod scheduler;
 pub mod stage;
 #[cfg(test)]
 mod testing;
+pub mod view;
 pub mod wire;
 
 pub use config::{ConfigError, EngineConfig};
