@@ -8,7 +8,7 @@ use skein_routing::{Inbox, Incoming, Post, PostError};
 use skein_runtime::channel::Receiver;
 use skein_runtime::{CancellationToken, Clock};
 use skein_serving::Stage;
-use skein_serving::host::{Host, LinkId, To};
+use skein_serving::host::{Host, LinkId, Sender, To};
 use skein_serving::wire::{Message, decode, encode};
 
 /// How often a host looks at its deadlines.
@@ -33,7 +33,7 @@ pub fn run_host<S: Stage>(
             host.tick(now);
             ticked = now;
         }
-        let ran = host.run();
+        let ran = host.run(clock);
         give_out(&mut host, links);
         if !ran {
             let wait = skein_runtime::timeout(TICK, events.recv());
@@ -51,7 +51,10 @@ fn take_in<S: Stage>(host: &mut Host<S>, links: &Links, event: LinkEvent, clock:
     let link = LinkId(event.link);
     match event.kind {
         LinkEventKind::Frame(bytes) => match decode(&bytes) {
-            Ok(message) => host.message(clock.now(), link, message),
+            Ok(message) => {
+                let node = event.node;
+                host.message(clock.now(), Sender { link, node }, message);
+            }
             Err(error) => {
                 tracing::warn!(node = %event.node, %error, "not a message: link closed");
                 links.close(event.link);

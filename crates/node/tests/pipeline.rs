@@ -203,13 +203,15 @@ async fn stages_on_links_say_what_one_process_says() {
         model: ModelId([3; 32]),
         numerics,
         layers: profile.layers,
+        hidden: profile.hidden,
         vocabulary: profile.vocabulary,
         context: profile.context as usize,
     };
     let config = pipeline_config();
     let directory = Box::new(StaticDirectory(records));
     let post = LinksPost(links);
-    let pipeline = Pipeline::new(spec, config, directory, (post, inbox), CircuitId([5; 16]));
+    let secrets = (CircuitId([5; 16]), secret());
+    let pipeline = Pipeline::new(spec, config, directory, (post, inbox), secrets);
     let engine = Engine::start_with(pipeline, engine_config(), clock, secret());
     let engine = engine.expect("starts");
     assert_eq!(answers(&engine.handle()).await, expected);

@@ -10,4 +10,4 @@ pub mod directory;
 pub mod pipeline;
 
 pub use directory::{Directory, StageRecord, StaticDirectory};
-pub use pipeline::{Inbox, Incoming, ModelSpec, Pipeline, PipelineConfig, Post, PostError};
+pub use pipeline::{Inbox, Incoming, Mode, ModelSpec, Pipeline, PipelineConfig, Post, PostError};

@@ -6,6 +6,10 @@
 //!            +------(failed, or took too long)--+-------------------+     generation + 1
 //! ```
 //!
+//! **Modes.** In a chain each stage sends on to the next, and the last answers the entry. Driven by
+//! the entry, every stage answers the entry with its residual rows, which sends them to the next:
+//! more legs, but each stage's output is seen here, to be compared with another's.
+//!
 //! **KV.** Pages are counted here as every stage on the way counts them ([`PageTable`]), within the
 //! number that each of them granted when the circuit was set up. Forks and releases travel with the
 //! next batch, in order.
@@ -14,29 +18,35 @@
 //! answer out of turn, of the wrong shape or not finite, a deadline. Whoever is named is shunned for
 //! a while, twice as long each time; where nobody can be named everybody on the way costs more. The
 //! engine is told that all is lost and replays. Without a way for [`PipelineConfig::down_max`],
-//! whoever waits is told.
+//! whoever waits is told. A stage that is full or about to leave is no worse for that: it is left
+//! alone for as long as it says.
+//!
+//! **Watch.** Every known stage is asked how it is at intervals, so that a way is chosen among those
+//! that answer, and people can see all of them.
 
+mod circuit;
 mod faults;
 mod inbox;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::thread::Thread;
 use std::time::Duration;
 
-use skein_base::{ModelId, NodeId, NumericsId, Scores};
+use skein_base::{ModelId, NodeId, NumericsId};
 use skein_model::kv::{PAGE_POSITIONS, PageTable};
 use skein_model::{KvFull, Sequence};
-use skein_runtime::Instant;
+use skein_runtime::{Instant, Secret32};
 use skein_serving::stage::BatchEntry;
-use skein_serving::wire::{
-    Change, CircuitId, CircuitName, Hop, Message, Open, Outcome, Rows, Share, Work,
-};
+use skein_serving::view::ExecutorView;
+use skein_serving::wire::{Change, CircuitId, CircuitName, Message, Rows, Share, Spent, Work};
 use skein_serving::{Executor, Paging, Progress, StageError, StageLimits, Ticket};
 
-use self::faults::Standing;
+use self::faults::Conduct;
 pub use self::inbox::{Inbox, Incoming};
-use crate::directory::{Directory, StageRecord, cheapest};
+use self::watch::Watch;
+use crate::directory::{Directory, StageRecord};
 
 /// What runs on the stages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,15 +57,29 @@ pub struct ModelSpec {
     pub numerics: NumericsId,
     /// How many layers it has.
     pub layers: u32,
+    /// Width of the residual stream.
+    pub hidden: u32,
     /// Token ids are below this.
     pub vocabulary: u32,
     /// Longest sequence, in tokens.
     pub context: usize,
 }
 
+/// Who carries rows from stage to stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Each stage sends them to the next.
+    #[default]
+    Chain,
+    /// Each stage gives them to the entry.
+    Driven,
+}
+
 /// Bounds and patience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PipelineConfig {
+    /// Who carries rows.
+    pub mode: Mode,
     /// KV pages that every stage must grant.
     pub pages: u32,
     /// How long setting up may take.
@@ -68,17 +92,24 @@ pub struct PipelineConfig {
     pub shun: Duration,
     /// How long to be without a way before whoever waits is told.
     pub down_max: Duration,
+    /// How often stages are asked how they are.
+    pub ask_every: Duration,
+    /// How long they may take to say it.
+    pub ask_timeout: Duration,
 }
 
 impl Default for PipelineConfig {
     fn default() -> Self {
         Self {
+            mode: Mode::Chain,
             pages: 1024,
             open_timeout: Duration::from_secs(5),
             step_timeout: Duration::from_secs(60),
             retry: Duration::from_millis(50),
             shun: Duration::from_secs(2),
             down_max: Duration::from_secs(15),
+            ask_every: Duration::from_secs(1),
+            ask_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -98,17 +129,42 @@ pub trait Post: fmt::Debug + Send {
 
 #[derive(Debug)]
 enum State {
-    Down { retry_at: Instant },
-    Opening { since: Instant },
-    Open { number: u64 },
+    Down {
+        retry_at: Instant,
+    },
+    /// Which legs are set up.
+    Opening {
+        since: Instant,
+        ready: Vec<bool>,
+    },
+    Open {
+        number: u64,
+    },
 }
 
+/// A part of the way over which rows are carried by the stages: all of it, or one stage of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Leg {
+    /// The stage that work is sent to, as index into the way.
+    first: usize,
+    /// The stage that answers.
+    last: usize,
+}
+
+/// A batch on its way.
 #[derive(Debug)]
 struct Flight {
     number: u64,
     ticket: Ticket,
     scored: usize,
+    rows: usize,
     since: Instant,
+    /// The leg that it is on.
+    leg: usize,
+    /// What the stages so far say that it cost.
+    spent: Vec<Spent>,
+    /// For the legs to come; `None` if there is one only.
+    again: Option<(Vec<Change>, Vec<Share>)>,
 }
 
 /// A sequence on all stages of a circuit.
@@ -130,14 +186,18 @@ pub struct Pipeline<P> {
     post: P,
     inbox: Inbox,
     name: CircuitName,
+    /// Keys with which answers are asked for are derived from it.
+    secret: Secret32,
     state: State,
     way: Vec<StageRecord>,
+    legs: Vec<Leg>,
     flights: VecDeque<Flight>,
     table: PageTable,
     changes: Vec<Change>,
     next_sequence: u64,
     next_ticket: u64,
-    standing: BTreeMap<NodeId, Standing>,
+    conduct: BTreeMap<NodeId, Conduct>,
+    watch: Watch,
     down_since: Option<Instant>,
     news: VecDeque<Progress>,
     /// The time of the last [`Executor::poll`].
@@ -146,13 +206,13 @@ pub struct Pipeline<P> {
 
 impl<P: Post> Pipeline<P> {
     /// Without a circuit yet: the first poll begins to set one up. `circuit` must be drawn at
-    /// random.
+    /// random, and `secret` be told to nobody.
     pub fn new(
         spec: ModelSpec,
         config: PipelineConfig,
         directory: Box<dyn Directory>,
         (post, inbox): (P, Inbox),
-        circuit: CircuitId,
+        (circuit, secret): (CircuitId, Secret32),
     ) -> Self {
         Self {
             spec,
@@ -164,16 +224,19 @@ impl<P: Post> Pipeline<P> {
                 circuit,
                 generation: 0,
             },
+            secret,
             state: State::Down {
                 retry_at: Instant::START,
             },
             way: Vec::new(),
+            legs: Vec::new(),
             flights: VecDeque::new(),
             table: PageTable::new(config.pages),
             changes: Vec::new(),
             next_sequence: 0,
             next_ticket: 0,
-            standing: BTreeMap::new(),
+            conduct: BTreeMap::new(),
+            watch: Watch::default(),
             down_since: None,
             news: VecDeque::new(),
             now: Instant::START,
@@ -193,118 +256,11 @@ impl<P: Post> Pipeline<P> {
         self.name.generation
     }
 
-    /// The first and the last stage are the ones that an entry talks to.
-    fn is_neighbour(&self, node: NodeId) -> bool {
-        let ends = [self.way.first(), self.way.last()];
-        ends.into_iter().flatten().any(|stage| stage.node == node)
-    }
-
-    fn set_up(&mut self) {
-        let stages = self.directory.stages();
-        let (now, standing) = (self.now, &self.standing);
-        let cost = |node: &NodeId| standing.get(node).map_or(Some(0), |s| s.cost(now));
-        let Some(way) = cheapest(&stages, self.spec.layers, cost) else {
-            self.state = State::Down {
-                retry_at: now.after(self.config.retry),
-            };
-            return;
-        };
-        let route = way.iter().map(|stage| Hop {
-            node: stage.node,
-            layers: stage.layers.clone(),
-        });
-        let open = Open {
-            name: self.name,
-            model: self.spec.model,
-            numerics: self.spec.numerics,
-            pages: self.config.pages..self.config.pages,
-            route: route.collect(),
-            hop: 0,
-            trace: self.name.circuit.0,
-            voucher: Vec::new(),
-        };
-        let (first, last) = (way[0].node, way[way.len() - 1].node);
-        self.way = way;
-        self.state = State::Opening { since: now };
-        let attach = Message::Attach { name: self.name };
-        for (node, message) in [(last, attach), (first, Message::Open(open))] {
-            if self.post.send(node, message).is_err() {
-                return self.fault(Some(node), "it cannot be reached");
-            }
-        }
-    }
-
-    fn incoming(&mut self, incoming: Incoming) {
-        match incoming {
-            Incoming::Closed { node } => {
-                let waits = !matches!(self.state, State::Down { .. });
-                if waits && self.is_neighbour(node) {
-                    self.fault(Some(node), "its link ended");
-                }
-            }
-            Incoming::Message { from, message } => self.message(from, message),
-        }
-    }
-
-    fn message(&mut self, from: NodeId, message: Message) {
-        let first = self.way.first().map(|stage| stage.node);
-        let last = self.way.last().map(|stage| stage.node);
-        match message {
-            Message::Opened { name, pages } if name == self.name && Some(from) == first => {
-                self.opened(pages);
-            }
-            Message::Failed { name, hop, failure } if name == self.name && Some(from) == first => {
-                let culprit = self.way.get(usize::from(hop)).map(|stage| stage.node);
-                self.fault(culprit.or(first), &failure.to_string());
-            }
-            Message::Answer {
-                name,
-                number,
-                outcome,
-            } if name == self.name && Some(from) == last => self.answer(from, number, outcome),
-            // An echo of an earlier generation, or something that is not for an entry.
-            _ => tracing::debug!(%from, "a message that nobody waits for"),
-        }
-    }
-
-    fn opened(&mut self, pages: u32) {
-        if !matches!(self.state, State::Opening { .. }) {
-            return;
-        }
-        if pages != self.config.pages {
-            let first = self.way[0].node;
-            return self.fault(Some(first), "it granted other pages than were asked for");
-        }
-        self.state = State::Open { number: 0 };
-        self.down_since = None;
-    }
-
-    fn answer(&mut self, from: NodeId, number: u64, outcome: Outcome) {
-        let expected = self.flights.front().map(|flight| flight.number);
-        if expected != Some(number) {
-            return self.fault(Some(from), "it answered out of turn");
-        }
-        let Some(flight) = self.flights.pop_front() else {
-            return;
-        };
-        let Outcome::Scores(scores) = outcome else {
-            return self.fault(Some(from), "it answered residual rows instead of scores");
-        };
-        if scores.len() != flight.scored || !scores.iter().all(|row| sound(row, &self.spec)) {
-            return self.fault(Some(from), "its scores have the wrong shape");
-        }
-        for stage in &self.way {
-            self.standing.remove(&stage.node);
-        }
-        let ticket = flight.ticket;
-        self.news.push_back(Progress::Done { ticket, scores });
-    }
-
     /// Whose deadline is over.
     fn deadlines(&mut self) {
         let late = |since: Instant, most| self.now.since(since) >= most;
         match self.state {
-            State::Opening { since } if late(since, self.config.open_timeout) => {
+            State::Opening { since, .. } if late(since, self.config.open_timeout) => {
                 self.fault(None, "setting up took too long");
             }
             State::Open { .. } => {
@@ -325,20 +281,6 @@ impl<P: Post> Pipeline<P> {
             self.news.push_back(Progress::Broken { reason });
         }
     }
-}
-
-/// Whether scores are what a last stage may say.
-fn sound(row: &Scores, spec: &ModelSpec) -> bool {
-    let known = |pairs: &[(u32, f32)]| {
-        let good = |(id, logit): &(u32, f32)| *id < spec.vocabulary && logit.is_finite();
-        pairs.iter().all(good)
-    };
-    let order = row.top.windows(2).all(|pair| pair[0].1 >= pair[1].1);
-    !row.top.is_empty()
-        && order
-        && row.log_sum_exp.is_finite()
-        && known(&row.top)
-        && known(&row.asked)
 }
 
 impl<P: Post> Paging for Pipeline<P> {
@@ -437,7 +379,10 @@ impl<P: Post> Executor for Pipeline<P> {
             shares: shares.collect(),
             changes: std::mem::take(&mut self.changes),
             rows: Rows::Ids(ids.to_vec()),
+            spent: Vec::new(),
         };
+        let more = self.legs.len() > 1;
+        let again = more.then(|| (work.changes.clone(), work.shares.clone()));
         for entry in batch.iter_mut() {
             entry.sequence.known = true;
             self.table.advance(&mut entry.sequence.pages, entry.rows);
@@ -449,7 +394,11 @@ impl<P: Post> Executor for Pipeline<P> {
             number,
             ticket,
             scored: batch.iter().filter(|entry| entry.scored).count(),
+            rows: ids.len(),
             since: self.now,
+            leg: 0,
+            spent: Vec::new(),
+            again,
         });
         let first = self.way[0].node;
         if self.post.send(first, Message::Work(work)).is_err() {
@@ -468,6 +417,7 @@ impl<P: Post> Executor for Pipeline<P> {
                 self.incoming(incoming);
             }
             self.deadlines();
+            self.ask();
         }
         self.news.pop_front()
     }
@@ -475,7 +425,7 @@ impl<P: Post> Executor for Pipeline<P> {
     fn next_timeout(&self) -> Option<Instant> {
         let state = match self.state {
             State::Down { retry_at } => Some(retry_at),
-            State::Opening { since } => Some(since.after(self.config.open_timeout)),
+            State::Opening { since, .. } => Some(since.after(self.config.open_timeout)),
             State::Open { .. } => {
                 let first = self.flights.front();
                 first.map(|flight| flight.since.after(self.config.step_timeout))
@@ -484,10 +434,15 @@ impl<P: Post> Executor for Pipeline<P> {
         let down = self
             .down_since
             .map(|since| since.after(self.config.down_max));
-        state.into_iter().chain(down).min()
+        let ask = self.next_ask();
+        [state, down, ask].into_iter().flatten().min()
     }
 
     fn wake(&mut self, thread: Thread) {
         self.inbox.wake(thread);
+    }
+
+    fn view(&self) -> ExecutorView {
+        self.describe()
     }
 }

@@ -8,6 +8,7 @@
 
 mod actor;
 mod generation;
+mod lately;
 #[cfg(test)]
 mod tests;
 

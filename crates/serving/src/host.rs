@@ -12,6 +12,10 @@
 //! as rows fit; circuits served least recently come first. If the pass is refused, each runs alone,
 //! so that only the one at fault ends.
 //!
+//! **Neighbours.** A circuit takes work from the link that opened it, news of the stages behind from
+//! the node that is next on its route, and gives answers to the link that showed the key of
+//! [`Open::back`]. Whoever else knows its name is not heard.
+//!
 //! **Faults.** What breaks the protocol ends its circuit, with [`Failure`] sent to whoever is in
 //! front and the circuit closed for whoever is behind. Messages of another generation are dropped:
 //! they are echoes of a circuit that was replaced.
@@ -30,11 +34,21 @@ use skein_runtime::Instant;
 
 use self::circuit::{Circuit, State};
 use crate::stage::Stage;
-use crate::wire::{CircuitId, CircuitName, Failure, Message, Open, Work};
+use crate::view::StageReport;
+use crate::wire::{BackKey, CircuitId, CircuitName, Failure, Message, Open, Work};
 
 /// A link to a neighbour; a new one each time it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
+
+/// Whoever a message comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// The link that it came by.
+    pub link: LinkId,
+    /// The node at its other end, as it proved.
+    pub node: NodeId,
+}
 
 /// Where a message shall go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +75,8 @@ pub struct SliceIdentity {
 pub struct HostConfig {
     /// Most circuits.
     pub circuits_max: usize,
+    /// Most circuits for which one link may wait for answers before they are set up.
+    pub attached_per_link_max: usize,
     /// Most pages for one circuit; what there is bounds it too.
     pub pages_max: u32,
     /// Most batches of one circuit that wait.
@@ -79,6 +95,7 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             circuits_max: 256,
+            attached_per_link_max: 16,
             pages_max: u32::MAX,
             waiting_max: 64,
             rows_max: 1024,
@@ -112,19 +129,21 @@ pub struct Host<S: Stage> {
     config: HostConfig,
     circuits: BTreeMap<CircuitId, Circuit<S::Sequence>>,
     /// Links that wait for the answers of a circuit which is not set up yet.
-    attached: BTreeMap<CircuitId, Attached>,
+    attached: BTreeMap<(CircuitId, LinkId), Attached>,
     granted: u64,
     /// Orders circuits; has nothing to do with time.
     turn: u64,
     leaving: bool,
     sends: Vec<(To, Message)>,
     stats: HostStats,
+    /// Since the start, for reports.
+    report: StageReport,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Attached {
     generation: u32,
-    link: LinkId,
+    key: BackKey,
     since: Instant,
 }
 
@@ -142,6 +161,7 @@ impl<S: Stage> Host<S> {
             leaving: false,
             sends: Vec::new(),
             stats: HostStats::default(),
+            report: StageReport::default(),
         }
     }
 
@@ -177,22 +197,48 @@ impl<S: Stage> Host<S> {
             .any(|circuit| !circuit.waiting.is_empty())
     }
 
-    /// Takes no more circuits.
+    /// Takes no more circuits, and gives those up that have nothing to do. The others follow with
+    /// the next call after their batches ran.
     pub fn leave(&mut self) {
         self.leaving = true;
+        for id in self.select(|circuit| circuit.waiting.is_empty()) {
+            self.end(id, Some((0, Failure::Leaving)));
+        }
+    }
+
+    /// How it is.
+    pub fn report(&self) -> StageReport {
+        let limits = self.stage.limits();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let waiting = self.circuits.values().map(|circuit| circuit.waiting.len());
+        StageReport {
+            circuits: count(self.circuits.len()),
+            pages_granted: u32::try_from(self.granted).unwrap_or(u32::MAX),
+            pages_used: count(limits.total_pages - self.stage.free_pages()),
+            pages_total: count(limits.total_pages),
+            page_bytes: count(self.stage.page_bytes()),
+            waiting: count(waiting.sum()),
+            ..self.report
+        }
     }
 
     /// A message came.
-    pub fn message(&mut self, now: Instant, from: LinkId, message: Message) {
+    pub fn message(&mut self, now: Instant, from: Sender, message: Message) {
+        let Sender { link, node } = from;
         match message {
-            Message::Open(open) => self.open(now, from, open),
-            Message::Attach { name } => self.attach(now, from, name),
-            Message::Work(work) => self.work(now, from, work),
-            Message::Close { name } => self.close(from, name),
-            Message::Opened { name, pages } => self.opened(now, name, pages),
-            Message::Failed { name, hop, failure } => self.failed(name, hop, failure),
-            // Answers are for entries.
-            Message::Answer { .. } => self.stats.dropped += 1,
+            Message::Open(open) => self.open(now, link, open),
+            Message::Attach { name, key } => self.attach(now, link, (name, key)),
+            Message::Work(work) => self.work(now, link, work),
+            Message::Close { name } => self.close(link, name),
+            Message::Opened { name, pages } => self.opened(now, node, (name, pages)),
+            Message::Failed { name, hop, failure } => self.failed(node, name, (hop, failure)),
+            Message::Ask { nonce } => {
+                let report = self.report();
+                let told = Message::Told { nonce, report };
+                self.sends.push((To::Link(link), told));
+            }
+            // For entries.
+            Message::Answer { .. } | Message::Told { .. } => self.stats.dropped += 1,
         }
     }
 
@@ -214,18 +260,20 @@ impl<S: Stage> Host<S> {
             Ok(grant) => grant,
             Err(failure) => {
                 self.stats.failures += 1;
+                self.report.failures += 1;
                 let refusal = Message::Failed { name, hop, failure };
                 return self.sends.push((To::Link(from), refusal));
             }
         };
         self.granted += u64::from(grant);
         let next = open.route.get(1).map(|hop| hop.node);
-        let attached = self.attached.get(&name.circuit);
-        let attached = attached.filter(|attached| attached.generation == name.generation);
-        let answers = attached.map(|attached| attached.link);
-        let circuit = Circuit::new(name, hop, from, next, grant, now);
-        let circuit = self.circuits.entry(name.circuit).or_insert(circuit);
-        circuit.answers = answers;
+        let mut circuit = Circuit::new((name, hop, open.back), from, next, grant, now);
+        let waiting = self.attached.iter().find(|((id, _), attached)| {
+            *id == name.circuit && circuit.may_attach(attached.generation, attached.key)
+        });
+        circuit.answers = waiting.map(|((_, link), _)| *link);
+        self.attached.retain(|(id, _), _| *id != name.circuit);
+        self.circuits.insert(name.circuit, circuit);
         match next {
             None => self.ready(now, name.circuit),
             Some(next) => {
@@ -274,13 +322,13 @@ impl<S: Stage> Host<S> {
         }
     }
 
-    fn opened(&mut self, now: Instant, name: CircuitName, pages: u32) {
-        let Some(circuit) = self.current(name) else {
+    fn opened(&mut self, now: Instant, from: NodeId, (name, pages): (CircuitName, u32)) {
+        let circuit = self.current(name);
+        let circuit = circuit.filter(|c| c.state == State::Opening && c.next == Some(from));
+        let Some(circuit) = circuit else {
+            self.stats.dropped += 1;
             return;
         };
-        if circuit.state != State::Opening || circuit.next.is_none() {
-            return;
-        }
         if pages == 0 || pages > circuit.pages {
             // More than was offered: whoever is behind does not keep to the protocol.
             return self.end(name.circuit, Some((1, Failure::Protocol)));
@@ -291,27 +339,29 @@ impl<S: Stage> Host<S> {
         self.ready(now, name.circuit);
     }
 
-    fn attach(&mut self, now: Instant, link: LinkId, name: CircuitName) {
-        match self.circuits.get_mut(&name.circuit) {
-            Some(circuit) if circuit.name == name => {
-                if circuit.next.is_none() && circuit.answers.replace(link).is_none() {
-                    self.ready(now, name.circuit);
-                }
+    fn attach(&mut self, now: Instant, link: LinkId, (name, key): (CircuitName, BackKey)) {
+        let generation = name.generation;
+        if let Some(circuit) = self.current(name) {
+            if circuit.answers.is_none() && circuit.may_attach(generation, key) {
+                circuit.answers = Some(link);
+                return self.ready(now, name.circuit);
             }
-            _ if self.attached.len() < self.config.circuits_max => {
-                let generation = name.generation;
-                let since = now;
-                self.attached.insert(
-                    name.circuit,
-                    Attached {
-                        generation,
-                        link,
-                        since,
-                    },
-                );
-            }
-            _ => self.stats.dropped += 1,
+            self.stats.dropped += 1;
+            return;
         }
+        let of_link = self.attached.keys().filter(|(_, other)| *other == link);
+        let room = self.attached.len() < self.config.circuits_max
+            && of_link.count() < self.config.attached_per_link_max;
+        if !room {
+            self.stats.dropped += 1;
+            return;
+        }
+        let attached = Attached {
+            generation,
+            key,
+            since: now,
+        };
+        self.attached.insert((name.circuit, link), attached);
     }
 
     fn work(&mut self, now: Instant, from: LinkId, work: Work) {
@@ -322,11 +372,13 @@ impl<S: Stage> Host<S> {
         };
         circuit.heard = now;
         let expected = circuit.number + circuit.waiting.len() as u64;
-        let orderly = circuit.state == State::Open && work.number == expected;
+        let orderly = circuit.state == State::Open
+            && work.number == expected
+            && work.spent.len() == usize::from(circuit.hop);
         if !orderly || circuit.waiting.len() >= waiting_max {
             return self.end(name.circuit, Some((0, Failure::Protocol)));
         }
-        circuit.waiting.push_back(work);
+        circuit.waiting.push_back((now, work));
     }
 
     fn close(&mut self, from: LinkId, name: CircuitName) {
@@ -337,10 +389,13 @@ impl<S: Stage> Host<S> {
     }
 
     /// A stage behind gave up.
-    fn failed(&mut self, name: CircuitName, hop: u8, failure: Failure) {
-        if let Some(circuit) = self.current(name) {
-            let behind = hop.saturating_sub(circuit.hop).max(1);
-            self.end(name.circuit, Some((behind, failure)));
+    fn failed(&mut self, from: NodeId, name: CircuitName, (hop, failure): (u8, Failure)) {
+        match self.current(name).filter(|c| c.next == Some(from)) {
+            Some(circuit) => {
+                let behind = hop.saturating_sub(circuit.hop).max(1);
+                self.end(name.circuit, Some((behind, failure)));
+            }
+            None => self.stats.dropped += 1,
         }
     }
 
@@ -351,7 +406,7 @@ impl<S: Stage> Host<S> {
 
     /// A link is gone, and with it the circuits that came by it or answered over it.
     pub fn link_closed(&mut self, link: LinkId) {
-        self.attached.retain(|_, attached| attached.link != link);
+        self.attached.retain(|(_, other), _| *other != link);
         let gone = |circuit: &Circuit<_>| circuit.from == link || circuit.answers == Some(link);
         for id in self.select(gone) {
             self.end(id, Some((0, Failure::Silent)));
@@ -396,6 +451,7 @@ impl<S: Stage> Host<S> {
         let (name, hop) = (circuit.name, circuit.hop);
         if let Some((behind, failure)) = why {
             self.stats.failures += 1;
+            self.report.failures += 1;
             let hop = hop.saturating_add(behind);
             let failed = Message::Failed { name, hop, failure };
             self.sends.push((To::Link(circuit.from), failed));

@@ -9,6 +9,8 @@ use skein_model::{
 };
 use skein_runtime::Instant;
 
+use crate::view::ExecutorView;
+
 /// What a stage can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StageLimits {
@@ -70,6 +72,9 @@ pub trait Paging: Send {
 
 /// A slice with its KV, that computes while its caller waits.
 pub trait Stage: Paging {
+    /// Bytes of a page of KV.
+    fn page_bytes(&self) -> usize;
+
     /// Runs a batch: `input` are the new rows of all entries, one entry after another. Returns
     /// residual rows in the same order, or from a slice with a head the scores of the entries that
     /// asked for them, in order. On an error no sequence has grown.
@@ -141,6 +146,11 @@ pub trait Executor: Paging {
 
     /// Whom to unpark when there is progress; called once, before anything else.
     fn wake(&mut self, thread: Thread);
+
+    /// What it tells of itself.
+    fn view(&self) -> ExecutorView {
+        ExecutorView::default()
+    }
 }
 
 /// Runs batches on a stage of this process, one at a time.
@@ -321,6 +331,11 @@ impl Paging for ModelStage {
 }
 
 impl Stage for ModelStage {
+    fn page_bytes(&self) -> usize {
+        let bytes = KvPages::page_bytes_of(self.model.profile(), self.model.slice());
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     fn run(
         &mut self,
         batch: &mut [BatchEntry<'_, Sequence>],

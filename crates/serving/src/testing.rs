@@ -186,6 +186,10 @@ impl Paging for FakeStage {
 }
 
 impl Stage for FakeStage {
+    fn page_bytes(&self) -> usize {
+        1
+    }
+
     fn run(
         &mut self,
         batch: &mut [BatchEntry<'_, FakeSequence>],

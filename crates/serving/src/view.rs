@@ -16,6 +16,19 @@ pub struct Spread {
     pub p99: Duration,
 }
 
+impl Spread {
+    /// Of some times; `None` of none.
+    pub fn of(times: impl IntoIterator<Item = Duration>) -> Option<Self> {
+        let mut sorted: Vec<_> = times.into_iter().collect();
+        sorted.sort_unstable();
+        let last = sorted.len().checked_sub(1)?;
+        Some(Self {
+            median: sorted[last / 2],
+            p99: sorted[last * 99 / 100],
+        })
+    }
+}
+
 /// An engine lately.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct View {

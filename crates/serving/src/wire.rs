@@ -7,12 +7,17 @@
 //! entry --Work--> stage 0 --Work--> stage 1 --Work--> stage 2      a batch: ids, then residual rows
 //! entry <--------------------------------Answer--- stage 2         scores
 //! entry <-Failed- stage 0 <-Failed- stage 1                        whoever fails says so, backwards
+//! entry --Ask----------> any stage                                 how it is
+//! entry <-----------Told any stage
 //! ```
 //!
 //! A route of one hop is the other mode, hops driven by the client: whatever the slice gives out is
 //! answered, residual rows if it has no head.
 //!
-//! Every message names circuit and generation. A stage drops what belongs to another generation;
+//! Who may take the answers: a key that the entry alone knows, whose hash travels with `Open`. The
+//! stages on the way see the hash, and cannot attach in the entry's place.
+//!
+//! Every message of a circuit names it and its generation. A stage drops what belongs to another generation;
 //! batches are numbered, and every row has its position: any other than the expected one ends the
 //! circuit. Encoded canonically ([`skein_base::codec`]); bounded before anything is allocated.
 
@@ -23,7 +28,10 @@ mod tests;
 use std::ops::Range;
 use std::time::Duration;
 
-use skein_base::{ModelId, NodeId, NumericsId, Scores};
+use skein_base::codec::Writer;
+use skein_base::{Blake3, ModelId, NodeId, NumericsId, Scores};
+
+use crate::view::StageReport;
 
 pub use self::codec::{decode, encode};
 
@@ -71,6 +79,39 @@ pub struct Open {
     pub trace: [u8; 16],
     /// What pays for it; empty where nothing is to be paid.
     pub voucher: Vec<u8>,
+    /// Hash of the key with which the entry attaches itself to the last stage.
+    pub back: BackHash,
+}
+
+/// Proves who may take the answers of a circuit: drawn by the entry, told to the last stage alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct BackKey(pub [u8; 32]);
+
+impl std::fmt::Debug for BackKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BackKey(..)")
+    }
+}
+
+impl BackKey {
+    /// Its hash, which everybody on the way may see.
+    pub fn hash(&self) -> BackHash {
+        let mut writer = Writer::domain("skein back key v1");
+        BackHash(Blake3::of(&writer.raw(&self.0).clone().finish()).0)
+    }
+}
+
+/// See [`BackKey::hash`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackHash(pub [u8; 32]);
+
+/// What a stage says that a batch cost it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// Microseconds that it waited for its turn.
+    pub waited_us: u32,
+    /// Microseconds of its pass over the weights.
+    pub computed_us: u32,
 }
 
 /// A change of sequences, before the rows of a batch.
@@ -129,6 +170,8 @@ pub struct Work {
     pub shares: Vec<Share>,
     /// The rows.
     pub rows: Rows,
+    /// What the stages before say that it cost them, in their order.
+    pub spent: Vec<Spent>,
 }
 
 /// What the last stage gives out.
@@ -189,6 +232,8 @@ pub enum Message {
     Attach {
         /// Which.
         name: CircuitName,
+        /// Shows that they may.
+        key: BackKey,
     },
     /// A batch.
     Work(Work),
@@ -200,6 +245,8 @@ pub enum Message {
         number: u64,
         /// What came out.
         outcome: Outcome,
+        /// What the stages say that it cost them, in their order.
+        spent: Vec<Spent>,
     },
     /// The circuit is given up, and all KV with it.
     Close {
@@ -214,5 +261,17 @@ pub enum Message {
         hop: u8,
         /// Why.
         failure: Failure,
+    },
+    /// Asks a stage how it is.
+    Ask {
+        /// Comes back with the report.
+        nonce: u64,
+    },
+    /// How a stage is.
+    Told {
+        /// Of the question.
+        nonce: u64,
+        /// What it says of itself.
+        report: StageReport,
     },
 }

@@ -6,13 +6,14 @@ use skein_base::NodeId;
 use skein_model::kv::PageTable;
 use skein_runtime::Instant;
 use skein_serving::Progress;
-use skein_serving::wire::Message;
+use skein_serving::view::Standing;
+use skein_serving::wire::{Failure, Message};
 
 use super::{Pipeline, Post, State};
 
 /// What is held against a node until it answers again.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Standing {
+pub(super) struct Conduct {
     /// Faults in which it was named.
     named: u32,
     /// Faults on ways that it was part of, with nobody named.
@@ -22,13 +23,19 @@ pub(super) struct Standing {
 
 /// Being named once is as bad as being suspected so often.
 const NAMED: u64 = 4;
+/// Not answering when asked is as bad as being suspected so often.
+const SILENT: u64 = 8;
 /// The time for which a node is shunned doubles so often.
 const DOUBLINGS: u32 = 5;
 
-impl Standing {
+impl Conduct {
+    pub(super) fn is_shunned(&self, now: Instant) -> bool {
+        self.shunned_until.is_some_and(|until| until > now)
+    }
+
     /// What a way through it costs; `None` while it is shunned.
-    pub(super) fn cost(&self, now: Instant) -> Option<u64> {
-        let free = self.shunned_until.is_none_or(|until| until <= now);
+    fn cost(&self, now: Instant) -> Option<u64> {
+        let free = !self.is_shunned(now);
         free.then_some(u64::from(self.named) * NAMED + u64::from(self.suspected))
     }
 
@@ -40,31 +47,66 @@ impl Standing {
 }
 
 impl<P: Post> Pipeline<P> {
-    /// Leaves the circuit: everything held on it is void.
+    /// What a way through a node costs; `None` leaves it out.
+    pub(super) fn cost(&self, node: &NodeId) -> Option<u64> {
+        let conduct = self.conduct.get(node).copied().unwrap_or_default();
+        let silent = match self.watch.standing(node) {
+            Standing::Silent => SILENT,
+            _ => 0,
+        };
+        Some(conduct.cost(self.now)? + silent)
+    }
+
+    /// A stage says that it gives the circuit up.
+    pub(super) fn gave_up(&mut self, stage: NodeId, failure: Failure) {
+        let wait = match failure {
+            Failure::Busy { retry_after } => Some(retry_after),
+            Failure::Leaving => Some(self.config.shun),
+            _ => None,
+        };
+        let why = failure.to_string();
+        match wait {
+            None => self.fault(Some(stage), &why),
+            // It said so in time: no fault of its own. It cannot send us away for ever, though.
+            Some(wait) => {
+                let longest = self.config.shun * (1 << DOUBLINGS);
+                let until = self.now.after(wait.clamp(self.config.retry, longest));
+                self.conduct.entry(stage).or_default().shunned_until = Some(until);
+                self.leave(Some(stage), &why);
+            }
+        }
+    }
+
+    /// Leaves the circuit, and holds it against whoever is at fault.
     pub(super) fn fault(&mut self, culprit: Option<NodeId>, why: &str) {
         let (now, shun) = (self.now, self.config.shun);
         match culprit {
-            Some(node) => self.standing.entry(node).or_default().name(now, shun),
+            Some(node) => self.conduct.entry(node).or_default().name(now, shun),
             None => {
                 for stage in &self.way {
-                    let standing = self.standing.entry(stage.node).or_default();
-                    standing.suspected = standing.suspected.saturating_add(1);
+                    let conduct = self.conduct.entry(stage.node).or_default();
+                    conduct.suspected = conduct.suspected.saturating_add(1);
                 }
             }
         }
+        self.leave(culprit, why);
+    }
+
+    /// Leaves the circuit: everything held on it is void.
+    fn leave(&mut self, because_of: Option<NodeId>, why: &str) {
         // Those who are left can free their KV at once; whoever is gone does not matter.
-        if let Some(stage) = self.way.first() {
+        for leg in &self.legs {
             let close = Message::Close { name: self.name };
-            let _ = self.post.send(stage.node, close);
+            let _ = self.post.send(self.way[leg.first].node, close);
         }
         let was_open = matches!(self.state, State::Open { .. });
         self.name.generation += 1;
         self.flights.clear();
         self.changes.clear();
         self.table = PageTable::new(self.config.pages);
-        self.state = State::Down { retry_at: now };
-        self.down_since.get_or_insert(now);
-        let who = culprit.map_or_else(|| "a stage".to_owned(), |node| format!("stage {node}"));
+        self.state = State::Down { retry_at: self.now };
+        self.down_since.get_or_insert(self.now);
+        let who = because_of.map_or_else(|| "a stage".to_owned(), |node| format!("stage {node}"));
         tracing::warn!(generation = self.name.generation, "{who}: {why}");
         if was_open {
             // Results that came before still count: they were told in order.

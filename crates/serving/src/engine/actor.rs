@@ -7,6 +7,7 @@ use std::time::Duration;
 use skein_runtime::channel::Sender;
 use skein_runtime::{Clock, Instant};
 
+use super::lately::Lately;
 use super::{Incoming, Phase, Shared};
 use crate::metrics;
 use crate::request::Event;
@@ -22,6 +23,7 @@ pub(super) struct Actor<E: Executor> {
     drain_until: Option<Instant>,
     /// Sessions that ended since the desk was last told.
     ended: usize,
+    lately: Lately,
 }
 
 /// A token and the last event must have room before a session runs.
@@ -43,6 +45,7 @@ impl<E: Executor> Actor<E> {
             readers,
             drain_until: None,
             ended: 0,
+            lately: Lately::default(),
         }
     }
 
@@ -67,6 +70,9 @@ impl<E: Executor> Actor<E> {
         self.watch_readers(now);
         let mut busy = self.scheduler.drain(now, &mut self.stage);
         self.scheduler.expire(now, &mut self.stage);
+        if !self.stage.is_open() {
+            self.publish(now);
+        }
         while self.stage.is_open() {
             let plan = self.scheduler.plan(now, &mut self.stage);
             // Told before it runs, since a stage of this process computes right here.
@@ -155,16 +161,23 @@ impl<E: Executor> Actor<E> {
         let load = self.scheduler.load();
         let mut waiting = self.scheduler.waiting_by_client();
         let ended = std::mem::take(&mut self.ended);
+        let total = self.shared.limits.total_pages;
+        let used = total - self.stage.free_pages();
+        let stats = self.scheduler.take_stats();
+        self.lately.count(&stats);
+        let view = self.lately.is_due(now).then(|| {
+            let page = (self.shared.limits.page_positions, self.stage.view());
+            self.lately.view(now, (load, used, total), page)
+        });
         let mut state = self.shared.state();
+        state.view = view.unwrap_or_else(|| std::mem::take(&mut state.view));
         for incoming in &state.inbox {
             *waiting.entry(incoming.request.client.clone()).or_default() += 1;
         }
         state.desk.update(now, waiting, ended);
         state.load = load;
         drop(state);
-        let total = self.shared.limits.total_pages;
-        let used = total - self.stage.free_pages();
-        metrics::state(&self.scheduler.take_stats(), load, used, total);
+        metrics::state(&stats, load, used, total);
     }
 
     /// Sleeps until a handle wakes the thread or something ends by time.
@@ -173,6 +186,7 @@ impl<E: Executor> Actor<E> {
             self.scheduler.next_timeout(),
             self.stage.next_timeout(),
             self.drain_until,
+            self.lately.next(),
         ];
         match timeouts.into_iter().flatten().min() {
             // A little late rather than early, which would be a turn for nothing.

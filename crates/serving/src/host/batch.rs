@@ -1,15 +1,17 @@
 //! One pass over the weights for the waiting batches of several circuits.
 
 use skein_model::{Input, Output};
+use skein_runtime::{Clock, Instant};
 
 use super::{Host, To};
 use crate::stage::{BatchEntry, Stage, StageError};
-use crate::wire::{Change, CircuitId, Failure, Message, Outcome, Rows, Share, Work};
+use crate::wire::{Change, CircuitId, Failure, Message, Outcome, Rows, Share, Spent, Work};
 
 /// A batch with the sequences of its shares, taken out of its circuit.
 struct Taken<Q> {
     circuit: CircuitId,
     work: Work,
+    came: Instant,
     sequences: Vec<Q>,
 }
 
@@ -28,12 +30,14 @@ impl<Q> Taken<Q> {
 }
 
 impl<S: Stage> Host<S> {
-    /// Runs what waits, as much as fits into one pass. False if there was nothing.
-    pub fn run(&mut self) -> bool {
+    /// Runs what waits, as much as fits into one pass. False if there was nothing. The clock is
+    /// read to say what it cost, and for nothing else.
+    pub fn run(&mut self, clock: &dyn Clock) -> bool {
         let mut chosen = Vec::new();
         let mut rows = 0;
         for id in self.in_turn() {
-            let Some(front) = self.circuits.get(&id).and_then(|c| c.waiting.front()) else {
+            let front = self.circuits.get(&id).and_then(|c| c.waiting.front());
+            let Some((_, front)) = front else {
                 continue;
             };
             let own: usize = front.shares.iter().map(|share| share.rows as usize).sum();
@@ -51,7 +55,7 @@ impl<S: Stage> Host<S> {
         if chosen.is_empty() {
             return false;
         }
-        self.pass(chosen);
+        self.pass(chosen, clock);
         true
     }
 
@@ -70,7 +74,7 @@ impl<S: Stage> Host<S> {
     fn take(&mut self, id: CircuitId) -> Result<Taken<S::Sequence>, Failure> {
         self.turn += 1;
         let circuit = self.circuits.get_mut(&id).ok_or(Failure::Protocol)?;
-        let work = circuit.waiting.pop_front().ok_or(Failure::Protocol)?;
+        let (came, work) = circuit.waiting.pop_front().ok_or(Failure::Protocol)?;
         circuit.number += 1;
         circuit.served = self.turn;
         for change in &work.changes {
@@ -79,6 +83,7 @@ impl<S: Stage> Host<S> {
         let mut taken = Taken {
             circuit: id,
             work,
+            came,
             sequences: Vec::new(),
         };
         for index in 0..taken.work.shares.len() {
@@ -151,10 +156,18 @@ impl<S: Stage> Host<S> {
     }
 
     /// Runs batches together; if they are refused, each alone.
-    fn pass(&mut self, mut chosen: Vec<Taken<S::Sequence>>) {
-        match self.compute(&mut chosen) {
+    fn pass(&mut self, mut chosen: Vec<Taken<S::Sequence>>, clock: &dyn Clock) {
+        let began = clock.now();
+        let computed = self.compute(&mut chosen);
+        let computed_us = micros(clock.now().since(began));
+        self.report.computing_us += u64::from(computed_us);
+        match computed {
             Ok(outcomes) => {
                 for (taken, outcome) in chosen.iter_mut().zip(outcomes) {
+                    taken.work.spent.push(Spent {
+                        waited_us: micros(began.since(taken.came)),
+                        computed_us,
+                    });
                     self.give_back(taken);
                     self.onward(taken, outcome);
                 }
@@ -167,7 +180,7 @@ impl<S: Stage> Host<S> {
             }
             Err(_) => {
                 for taken in chosen {
-                    self.pass(vec![taken]);
+                    self.pass(vec![taken], clock);
                 }
             }
         }
@@ -204,6 +217,8 @@ impl<S: Stage> Host<S> {
         self.stats.batches += rows.len() as u64;
         let total: usize = rows.iter().sum();
         self.stats.rows += total as u64;
+        self.report.passes += 1;
+        self.report.rows += total as u64;
         match output {
             Output::Scores(scores) => {
                 let expected: usize = scored.iter().sum();
@@ -231,6 +246,7 @@ impl<S: Stage> Host<S> {
             return;
         };
         let (name, number) = (circuit.name, taken.work.number);
+        let spent = std::mem::take(&mut taken.work.spent);
         match (circuit.next, circuit.answers, outcome) {
             (Some(next), _, Outcome::Hidden(values)) => {
                 let work = Work {
@@ -239,6 +255,7 @@ impl<S: Stage> Host<S> {
                     changes: std::mem::take(&mut taken.work.changes),
                     shares: std::mem::take(&mut taken.work.shares),
                     rows: Rows::Hidden(values),
+                    spent,
                 };
                 self.sends.push((To::Node(next), Message::Work(work)));
             }
@@ -247,6 +264,7 @@ impl<S: Stage> Host<S> {
                     name,
                     number,
                     outcome,
+                    spent,
                 };
                 self.sends.push((To::Link(link), answer));
             }
@@ -254,6 +272,10 @@ impl<S: Stage> Host<S> {
             _ => self.end(taken.circuit, Some((0, Failure::Protocol))),
         }
     }
+}
+
+fn micros(time: std::time::Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 fn failure_of(error: &StageError) -> Failure {

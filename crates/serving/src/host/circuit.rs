@@ -6,7 +6,7 @@ use skein_base::NodeId;
 use skein_runtime::Instant;
 
 use super::LinkId;
-use crate::wire::{CircuitName, Work};
+use crate::wire::{BackHash, BackKey, CircuitName, Work};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -20,6 +20,7 @@ pub(super) struct Circuit<Q> {
     pub(super) name: CircuitName,
     /// Hops before this stage.
     pub(super) hop: u8,
+    back: BackHash,
     pub(super) from: LinkId,
     pub(super) next: Option<NodeId>,
     /// Where answers go, for the last stage.
@@ -32,7 +33,8 @@ pub(super) struct Circuit<Q> {
     pub(super) sequences: BTreeMap<u64, Q>,
     /// The next batch to run.
     pub(super) number: u64,
-    pub(super) waiting: VecDeque<Work>,
+    /// Batches to run, with the time that they came.
+    pub(super) waiting: VecDeque<(Instant, Work)>,
     pub(super) heard: Instant,
     /// When it was last served, in turns.
     pub(super) served: u64,
@@ -40,8 +42,7 @@ pub(super) struct Circuit<Q> {
 
 impl<Q> Circuit<Q> {
     pub(super) fn new(
-        name: CircuitName,
-        hop: u8,
+        (name, hop, back): (CircuitName, u8, BackHash),
         from: LinkId,
         next: Option<NodeId>,
         pages: u32,
@@ -50,6 +51,7 @@ impl<Q> Circuit<Q> {
         Self {
             name,
             hop,
+            back,
             from,
             next,
             answers: None,
@@ -62,5 +64,10 @@ impl<Q> Circuit<Q> {
             heard: now,
             served: 0,
         }
+    }
+
+    /// Whether whoever shows `key` may have the answers.
+    pub(super) fn may_attach(&self, generation: u32, key: BackKey) -> bool {
+        self.next.is_none() && self.name.generation == generation && key.hash() == self.back
     }
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::testing::{FakeStage, alone, request};
 use crate::wire::{Change, Hop, Outcome, Rows, Share};
 
+const KEY: BackKey = BackKey([8; 32]);
 const ENTRY: LinkId = LinkId(1);
 const BACK: LinkId = LinkId(2);
 
@@ -43,6 +44,7 @@ fn open(name: CircuitName, pages: Range<u32>) -> Message {
         hop: 0,
         trace: [0; 16],
         voucher: Vec::new(),
+        back: KEY.hash(),
     })
 }
 
@@ -63,7 +65,14 @@ fn work(name: CircuitName, number: u64, shares: Vec<Share>, ids: &[u32]) -> Mess
         changes: Vec::new(),
         shares,
         rows: Rows::Ids(ids.to_vec()),
+        spent: Vec::new(),
     })
+}
+
+/// A link, and a node of the same number at its other end.
+fn sender(link: LinkId) -> Sender {
+    let node = NodeId([link.0 as u8; 32]);
+    Sender { link, node }
 }
 
 impl Rig {
@@ -79,8 +88,8 @@ impl Rig {
     }
 
     fn tell(&mut self, from: LinkId, message: Message) -> Vec<(To, Message)> {
-        self.host.message(self.clock.now(), from, message);
-        while self.host.run() {}
+        self.host.message(self.clock.now(), sender(from), message);
+        while self.host.run(&self.clock) {}
         self.host.take_sends()
     }
 
@@ -88,7 +97,7 @@ impl Rig {
     fn ready(&mut self, name: CircuitName, pages: Range<u32>) -> u32 {
         let early = self.tell(ENTRY, open(name, pages));
         assert_eq!(early, [], "no way back yet");
-        let sends = self.tell(BACK, Message::Attach { name });
+        let sends = self.tell(BACK, Message::Attach { name, key: KEY });
         match sends.as_slice() {
             [
                 (
@@ -195,6 +204,7 @@ fn whatever_is_out_of_order_ends_the_circuit() {
         }],
         shares: Vec::new(),
         rows: Rows::Ids(Vec::new()),
+        spent: Vec::new(),
     });
     let bad = [
         work(name(1, 0), 1, vec![share(1, 0, 1)], &[1]),
@@ -220,7 +230,7 @@ fn a_flood_is_dropped() {
     rig.ready(name(1, 0), 1..20);
     for number in 0..5 {
         let message = work(name(1, 0), number, vec![share(1, number as u32, 1)], &[1]);
-        rig.host.message(rig.clock.now(), ENTRY, message);
+        rig.host.message(rig.clock.now(), sender(ENTRY), message);
     }
     assert_eq!((rig.host.circuits(), rig.host.stage().used()), (0, 0));
 }
@@ -268,10 +278,10 @@ fn one_bad_batch_does_not_hurt_another_circuit() {
         vec![share(1, 0, 1)],
         &[crate::testing::POISON],
     );
-    rig.host.message(now, ENTRY, poison);
+    rig.host.message(now, sender(ENTRY), poison);
     let good = work(name(2, 0), 0, vec![share(1, 0, 1)], &[3]);
-    rig.host.message(now, ENTRY, good);
-    assert!(rig.host.run());
+    rig.host.message(now, sender(ENTRY), good);
+    assert!(rig.host.run(&rig.clock));
     let sends = rig.host.take_sends();
     let failed = |message: &Message| match message {
         Message::Failed { name, failure, .. } => Some((*name, *failure)),
@@ -315,4 +325,110 @@ fn another_slice_is_refused() {
     }
     rig.host.leave();
     rig.fails(open(name(1, 0), 1..10), Failure::Leaving);
+}
+
+/// A circuit of which this stage is the first of two.
+fn in_front(name: CircuitName) -> Message {
+    let Message::Open(mut open) = open(name, 1..10) else {
+        unreachable!("made so");
+    };
+    open.route.push(Hop {
+        node: sender(LinkId(5)).node,
+        layers: 4..8,
+    });
+    Message::Open(open)
+}
+
+/// Sins: somebody who knows the circuit's name says that the stages behind are ready, or that they
+/// failed.
+#[test]
+fn only_the_next_stage_speaks_for_those_behind() {
+    let mut rig = Rig::new(32);
+    let name = name(1, 0);
+    assert_eq!(rig.tell(ENTRY, in_front(name)).len(), 1, "passed on");
+    let opened = || Message::Opened { name, pages: 9 };
+    let failed = || Message::Failed {
+        name,
+        hop: 1,
+        failure: Failure::Refused,
+    };
+    for message in [opened(), failed()] {
+        assert_eq!(rig.tell(LinkId(6), message), []);
+    }
+    assert_eq!(rig.tell(LinkId(5), opened()).len(), 1, "the entry is told");
+    assert_eq!(rig.tell(LinkId(6), failed()), []);
+    assert_eq!(rig.host.circuits(), 1);
+    assert_eq!(rig.tell(LinkId(5), failed()).len(), 2, "told both ways");
+    assert_eq!(rig.host.circuits(), 0);
+}
+
+/// Sins: answers asked for without the key, before and after the entry; places taken by one link.
+#[test]
+fn answers_go_to_whoever_has_the_key() {
+    let mut rig = Rig::new(32);
+    let name_1 = name(1, 0);
+    let false_key = BackKey([9; 32]);
+    let steal = Message::Attach {
+        name: name_1,
+        key: false_key,
+    };
+    assert_eq!(rig.tell(LinkId(7), steal.clone()), []);
+    assert_eq!(rig.ready(name_1, 1..10), 10);
+    assert_eq!(rig.tell(LinkId(7), steal), []);
+    // The right key a second time changes nothing either.
+    let again = Message::Attach {
+        name: name_1,
+        key: KEY,
+    };
+    assert_eq!(rig.tell(LinkId(7), again), []);
+    let sends = rig.tell(ENTRY, work(name_1, 0, vec![share(1, 0, 1)], &[1]));
+    assert_eq!(sends.len(), 1);
+    assert_eq!(sends[0].0, To::Link(BACK));
+    for circuit in 20..60 {
+        let key = KEY;
+        let name = name(circuit, 0);
+        rig.tell(LinkId(7), Message::Attach { name, key });
+    }
+    assert_eq!(rig.host.attached.len(), 16);
+    assert_eq!(rig.ready(name(2, 0), 1..10), 10, "others have room");
+}
+
+#[test]
+fn a_stage_says_how_it_is() {
+    let mut rig = Rig::new(32);
+    rig.ready(name(1, 0), 1..10);
+    rig.tell(ENTRY, work(name(1, 0), 0, vec![share(1, 0, 3)], &[1, 2, 3]));
+    let sends = rig.tell(LinkId(9), Message::Ask { nonce: 4 });
+    let [(To::Link(LinkId(9)), Message::Told { nonce: 4, report })] = sends.as_slice() else {
+        panic!("{sends:?}");
+    };
+    let expected = (1, 10, 32, 3, 1);
+    let found = (
+        report.circuits,
+        report.pages_granted,
+        report.pages_total,
+        report.rows,
+        report.passes,
+    );
+    assert_eq!(found, expected);
+    assert!(report.pages_used >= 1);
+}
+
+/// Whoever leaves finishes what it took, says so, and takes no more.
+#[test]
+fn a_leaving_stage_finishes_what_it_took() {
+    let mut rig = Rig::new(32);
+    rig.ready(name(1, 0), 1..10);
+    rig.ready(name(2, 0), 1..10);
+    let batch = work(name(1, 0), 0, vec![share(1, 0, 1)], &[1]);
+    rig.host.message(rig.clock.now(), sender(ENTRY), batch);
+    rig.host.leave();
+    assert_eq!(rig.host.circuits(), 1, "the idle one ended");
+    assert!(rig.host.run(&rig.clock));
+    rig.host.leave();
+    let sends = rig.host.take_sends();
+    let leaving = |message: &Message| matches!(message, Message::Failed { failure, .. } if *failure == Failure::Leaving);
+    let kinds: Vec<bool> = sends.iter().map(|(_, message)| leaving(message)).collect();
+    assert_eq!(kinds, [true, false, true], "{sends:?}");
+    assert_eq!((rig.host.circuits(), rig.host.stage().used()), (0, 0));
 }

@@ -10,8 +10,10 @@ use skein_base::limits::{
 use skein_base::{ModelId, NodeId, NumericsId, Scores};
 
 use super::{
-    Change, CircuitId, CircuitName, Failure, Hop, Message, Open, Outcome, Rows, Share, Work,
+    BackHash, BackKey, Change, CircuitId, CircuitName, Failure, Hop, Message, Open, Outcome, Rows,
+    Share, Spent, Work,
 };
+use crate::view::StageReport;
 
 const OPEN: u8 = 1;
 const OPENED: u8 = 2;
@@ -20,6 +22,8 @@ const WORK: u8 = 4;
 const ANSWER: u8 = 5;
 const CLOSE: u8 = 6;
 const FAILED: u8 = 7;
+const ASK: u8 = 8;
+const TOLD: u8 = 9;
 
 /// The bytes of a message.
 pub fn encode(message: &Message) -> Vec<u8> {
@@ -29,17 +33,19 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Opened { name, pages } => {
             write_name(to.u8(OPENED), *name).u32(*pages);
         }
-        Message::Attach { name } => {
-            write_name(to.u8(ATTACH), *name);
+        Message::Attach { name, key } => {
+            write_name(to.u8(ATTACH), *name).raw(&key.0);
         }
         Message::Work(work) => write_work(to.u8(WORK), work),
         Message::Answer {
             name,
             number,
             outcome,
+            spent,
         } => {
             write_name(to.u8(ANSWER), *name).u64(*number);
             write_outcome(&mut to, outcome);
+            write_spent(&mut to, spent);
         }
         Message::Close { name } => {
             write_name(to.u8(CLOSE), *name);
@@ -49,6 +55,10 @@ pub fn encode(message: &Message) -> Vec<u8> {
             let (code, wait) = failure_code(*failure);
             to.u8(code).u32(wait);
         }
+        Message::Ask { nonce } => {
+            to.u8(ASK).u64(*nonce);
+        }
+        Message::Told { nonce, report } => write_report(to.u8(TOLD).u64(*nonce), report),
     }
     to.finish()
 }
@@ -75,12 +85,14 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
         },
         ATTACH => Message::Attach {
             name: read_name(&mut from)?,
+            key: BackKey(array(&mut from, "key")?),
         },
         WORK => Message::Work(read_work(&mut from)?),
         ANSWER => Message::Answer {
             name: read_name(&mut from)?,
             number: from.u64("number")?,
             outcome: read_outcome(&mut from)?,
+            spent: read_spent(&mut from)?,
         },
         CLOSE => Message::Close {
             name: read_name(&mut from)?,
@@ -89,6 +101,13 @@ pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
             name: read_name(&mut from)?,
             hop: from.u8("hop")?,
             failure: read_failure(&mut from)?,
+        },
+        ASK => Message::Ask {
+            nonce: from.u64("nonce")?,
+        },
+        TOLD => Message::Told {
+            nonce: from.u64("nonce")?,
+            report: read_report(&mut from)?,
         },
         _ => {
             return Err(DecodeError::Invalid {
@@ -159,6 +178,7 @@ fn write_open(to: &mut Writer, open: &Open) {
         .u8(open.hop)
         .raw(&open.trace)
         .bytes(&open.voucher)
+        .raw(&open.back.0)
         .u32(length(open.route.len()));
     for hop in &open.route {
         to.raw(&hop.node.0)
@@ -175,6 +195,7 @@ fn read_open(from: &mut Reader<'_>) -> Result<Open, DecodeError> {
     let hop = from.u8("hop")?;
     let trace = array(from, "trace")?;
     let voucher = from.bytes("voucher", VOUCHER_BYTES_MAX)?.to_vec();
+    let back = BackHash(array(from, "hash of the key")?);
     let hops = count(from, "hops", HOPS_MAX, 40)?;
     let mut route = Vec::with_capacity(hops);
     for _ in 0..hops {
@@ -194,6 +215,7 @@ fn read_open(from: &mut Reader<'_>) -> Result<Open, DecodeError> {
         hop,
         trace,
         voucher,
+        back,
     })
 }
 
@@ -216,6 +238,57 @@ fn write_work(to: &mut Writer, work: &Work) {
         Rows::Ids(ids) => write_ids(to.u8(0), ids),
         Rows::Hidden(values) => write_values(to.u8(1), values),
     }
+    write_spent(to, &work.spent);
+}
+
+fn write_spent(to: &mut Writer, spent: &[Spent]) {
+    to.u32(length(spent.len()));
+    for Spent {
+        waited_us,
+        computed_us,
+    } in spent
+    {
+        to.u32(*waited_us).u32(*computed_us);
+    }
+}
+
+fn read_spent(from: &mut Reader<'_>) -> Result<Vec<Spent>, DecodeError> {
+    let stages = count(from, "stages that spent", HOPS_MAX, 8)?;
+    let one = |_| {
+        Ok(Spent {
+            waited_us: from.u32("time waited")?,
+            computed_us: from.u32("time computed")?,
+        })
+    };
+    (0..stages).map(one).collect()
+}
+
+fn write_report(to: &mut Writer, report: &StageReport) {
+    to.u32(report.circuits)
+        .u32(report.pages_granted)
+        .u32(report.pages_used)
+        .u32(report.pages_total)
+        .u32(report.page_bytes)
+        .u32(report.waiting)
+        .u64(report.rows)
+        .u64(report.passes)
+        .u64(report.failures)
+        .u64(report.computing_us);
+}
+
+fn read_report(from: &mut Reader<'_>) -> Result<StageReport, DecodeError> {
+    Ok(StageReport {
+        circuits: from.u32("circuits")?,
+        pages_granted: from.u32("pages granted")?,
+        pages_used: from.u32("pages used")?,
+        pages_total: from.u32("pages")?,
+        page_bytes: from.u32("bytes of a page")?,
+        waiting: from.u32("waiting batches")?,
+        rows: from.u64("rows")?,
+        passes: from.u64("passes")?,
+        failures: from.u64("failures")?,
+        computing_us: from.u64("time computed")?,
+    })
 }
 
 fn read_work(from: &mut Reader<'_>) -> Result<Work, DecodeError> {
@@ -239,12 +312,14 @@ fn read_work(from: &mut Reader<'_>) -> Result<Work, DecodeError> {
         false => Rows::Ids(read_ids(from, "ids", BATCH_ROWS_MAX)?),
         true => Rows::Hidden(read_values(from)?),
     };
+    let spent = read_spent(from)?;
     Ok(Work {
         name,
         number,
         changes,
         shares,
         rows,
+        spent,
     })
 }
 

@@ -33,6 +33,14 @@ fn pairs(random: &mut Random) -> Vec<(u32, f32)> {
         .collect()
 }
 
+fn spent(random: &mut Random) -> Vec<Spent> {
+    let one = |_| Spent {
+        waited_us: random.next() as u32,
+        computed_us: random.next() as u32,
+    };
+    (0..3).map(one).collect()
+}
+
 #[expect(clippy::too_many_lines, reason = "one of each kind")]
 fn messages(random: &mut Random) -> Vec<Message> {
     let changes = (0..random.below(4)).map(|i| match i % 2 {
@@ -62,6 +70,7 @@ fn messages(random: &mut Random) -> Vec<Message> {
         changes: changes.collect(),
         shares,
         rows,
+        spent: spent(random),
     };
     let scores = (0..random.below(3)).map(|_| Scores {
         top: pairs(random),
@@ -83,6 +92,7 @@ fn messages(random: &mut Random) -> Vec<Message> {
         hop: 1,
         trace: [7; 16],
         voucher: b"paid".to_vec(),
+        back: BackKey(id(random)).hash(),
     };
     let mut all = vec![
         Message::Open(open),
@@ -90,19 +100,35 @@ fn messages(random: &mut Random) -> Vec<Message> {
             name: name(random),
             pages: 9,
         },
-        Message::Attach { name: name(random) },
+        Message::Attach {
+            name: name(random),
+            key: BackKey(id(random)),
+        },
         Message::Work(work),
         Message::Answer {
             name: name(random),
             number: 4,
             outcome: Outcome::Scores(scores),
+            spent: spent(random),
         },
         Message::Answer {
             name: name(random),
             number: 5,
             outcome: Outcome::Hidden(values(random, 9)),
+            spent: spent(random),
         },
         Message::Close { name: name(random) },
+        Message::Ask {
+            nonce: random.next(),
+        },
+        Message::Told {
+            nonce: random.next(),
+            report: StageReport {
+                pages_total: random.next() as u32,
+                computing_us: random.next(),
+                ..StageReport::default()
+            },
+        },
     ];
     let wait = Duration::from_millis(1500);
     let failures = [
@@ -143,7 +169,7 @@ fn the_bytes_of_version_1() {
     assert_eq!(PROTOCOL, "/skein/stage/1");
 }
 
-const GOLDEN: &str = "ff2a5f01d122dd83";
+const GOLDEN: &str = "10ae8bcfe3ff4e9c";
 
 /// Whatever arrives is refused or has exactly one encoding.
 #[test]
