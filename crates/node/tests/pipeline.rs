@@ -60,6 +60,8 @@ fn links_config() -> LinksConfig {
         link: LinkConfig::default(),
         protocol: PROTOCOL.to_owned(),
         accepted_max: 16,
+        accepted_per_node_max: 4,
+        admitted: None,
         queue_max: 64,
         keepalive: Duration::from_millis(500),
     }
@@ -117,7 +119,13 @@ fn start_stage(
     let tasks = Tasks::new(tokio::runtime::Handle::current());
     let (sender, events) = bounded(256);
     let ends = (tasks.clone(), sender);
-    let links = Links::start(own, listener, Box::new(book.clone()), links_config(), ends);
+    let links = Links::start(
+        own,
+        Some(listener),
+        Box::new(book.clone()),
+        links_config(),
+        ends,
+    );
     let of = checkpoint().profile().layers;
     let model = load(Slice::new(layers.clone(), of).expect("a slice"));
     let identity = SliceIdentity {
@@ -191,7 +199,7 @@ async fn stages_on_links_say_what_one_process_says() {
     let (sender, events) = bounded(256);
     let links = Links::start(
         own,
-        listener,
+        Some(listener),
         Box::new(book),
         links_config(),
         (tasks.clone(), sender),

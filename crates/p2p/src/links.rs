@@ -5,7 +5,7 @@
 //! error, and the link is the receiver's to blame. What arrives goes to one bounded channel; a link
 //! whose messages nobody takes stops reading, and its peer's queue fills.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +41,10 @@ pub struct LinksConfig {
     pub protocol: String,
     /// Most links that others made, those that still shake hands included.
     pub accepted_max: usize,
+    /// Most links that one node made.
+    pub accepted_per_node_max: usize,
+    /// The nodes that may make links; `None` lets anyone who proves a key.
+    pub admitted: Option<BTreeSet<NodeId>>,
     /// Most frames that wait to be sent on one link.
     pub queue_max: usize,
     /// How often an idle link says that it is alive; well below [`LinkConfig::silence_max`].
@@ -110,13 +114,15 @@ struct State {
     /// Links that this node dialled.
     dialled: BTreeMap<NodeId, u64>,
     accepted: usize,
+    by_node: BTreeMap<NodeId, usize>,
 }
 
 impl Links {
-    /// Accepts from `listener` until the tasks are stopped; `events` gets all that happens.
+    /// Accepts from `listener`, if there is one, until the tasks are stopped; `events` gets all that
+    /// happens.
     pub fn start(
         own: Identity,
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         addresses: Box<dyn AddressBook>,
         config: LinksConfig,
         (tasks, events): (Tasks, Sender<LinkEvent>),
@@ -131,8 +137,10 @@ impl Links {
             state: Mutex::default(),
         });
         let links = Self { shared };
-        let accepting = links.clone();
-        tasks.spawn_critical("links", async move { accepting.accept_all(listener).await });
+        if let Some(listener) = listener {
+            let accepting = links.clone();
+            tasks.spawn_critical("links", async move { accepting.accept_all(listener).await });
+        }
         links
     }
 
@@ -219,16 +227,45 @@ impl Links {
 
     async fn accepted(&self, stream: TcpStream) {
         let (protocol, config) = (&self.shared.config.protocol, self.shared.config.link);
-        // Who does not even shake hands is nobody: no event.
+        // Who does not even shake hands is nobody, and so is who may not come: no event.
         if let Ok((node, halves)) = accept(&self.shared.own, stream, protocol, config).await {
-            let (link, waiting) = self.number();
-            let ended = self.run((link, node, false), halves, waiting).await;
-            self.ended((link, node, false), &ended).await;
+            if self.admit(node) {
+                let (link, waiting) = self.number();
+                let ended = self.run((link, node, false), halves, waiting).await;
+                self.ended((link, node, false), &ended).await;
+                self.let_go(node);
+            }
         }
         self.shared.state().accepted -= 1;
     }
 
-    /// Carries frames both ways until something ends it.
+    fn admit(&self, node: NodeId) -> bool {
+        let config = &self.shared.config;
+        if config
+            .admitted
+            .as_ref()
+            .is_some_and(|set| !set.contains(&node))
+        {
+            return false;
+        }
+        let mut state = self.shared.state();
+        let links = state.by_node.entry(node).or_default();
+        let room = *links < config.accepted_per_node_max;
+        *links += usize::from(room);
+        room
+    }
+
+    fn let_go(&self, node: NodeId) {
+        let mut state = self.shared.state();
+        if let Some(links) = state.by_node.get_mut(&node) {
+            *links -= 1;
+            if *links == 0 {
+                state.by_node.remove(&node);
+            }
+        }
+    }
+
+    /// Carries frames both ways until something ends it. Stopped, it still sends what waits.
     async fn run(
         &self,
         name: (u64, NodeId, bool),
@@ -236,8 +273,14 @@ impl Links {
         waiting: Receiver<Vec<u8>>,
     ) -> LinkError {
         let stopping = self.shared.tasks.stopping();
+        let close = async {
+            stopping.cancelled().await;
+            // Without a sender the writer comes to an end.
+            self.close(name.0);
+            std::future::pending::<LinkError>().await
+        };
         tokio::select! {
-            () = stopping.cancelled() => LinkError::Ended,
+            error = close => error,
             error = self.read(name, reader) => error,
             error = write(writer, waiting, self.shared.config.keepalive) => error,
         }
@@ -340,11 +383,13 @@ mod tests {
                 },
                 protocol: "/skein/test/1".to_owned(),
                 accepted_max: 4,
+                accepted_per_node_max: 2,
+                admitted: None,
                 queue_max,
                 keepalive: Duration::from_millis(100),
             };
             let ends = (tasks.clone(), sender);
-            let links = Links::start(own, listener, Box::new(book.clone()), config, ends);
+            let links = Links::start(own, Some(listener), Box::new(book.clone()), config, ends);
             Peer {
                 links,
                 events,
@@ -433,5 +478,59 @@ mod tests {
             matches!(closed.kind, LinkEventKind::Closed { .. }),
             "{closed:?}"
         );
+    }
+
+    /// Sins: a stranger, and a node that makes links without end.
+    #[tokio::test]
+    async fn strangers_and_floods_of_links_are_turned_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let tasks = Tasks::new(tokio::runtime::Handle::current());
+        let (sender, mut events) = bounded(64);
+        let config = LinksConfig {
+            link: LinkConfig::default(),
+            protocol: "/skein/test/1".to_owned(),
+            accepted_max: 8,
+            accepted_per_node_max: 2,
+            admitted: Some(BTreeSet::from([identity(2).node()])),
+            queue_max: 4,
+            keepalive: Duration::from_millis(100),
+        };
+        let book = Box::new(BTreeMap::new());
+        let ends = (tasks.clone(), sender);
+        let _links = Links::start(identity(1), Some(listener), book, config, ends);
+        let one = identity(1).node();
+        let dial = async |number: u8| {
+            let own = identity(number);
+            let protocol = "/skein/test/1";
+            let (mut reader, mut writer) =
+                connect(&own, (one, address), protocol, LinkConfig::default())
+                    .await
+                    .expect("shakes hands");
+            // Turned away, sending may fail already.
+            let _ = writer.send(b"hello").await;
+            let told = timeout(Duration::from_millis(500), reader.recv()).await;
+            (told.is_none(), reader, writer)
+        };
+        let (stranger, ..) = dial(3).await;
+        assert!(!stranger, "its link is ended");
+        let first = dial(2).await;
+        let second = dial(2).await;
+        let third = dial(2).await;
+        assert_eq!((first.0, second.0, third.0), (true, true, false));
+        for _ in 0..2 {
+            let event = timeout(Duration::from_secs(20), events.recv()).await;
+            let event = event.expect("in time").expect("the links live");
+            assert_eq!(event.node, identity(2).node());
+        }
+        assert!(events.try_recv().is_err(), "nothing of the others");
+        drop(first);
+        // Its place is free again, as soon as its end was seen.
+        let mut again = false;
+        for _ in 0..40 {
+            again = again || dial(2).await.0;
+        }
+        assert!(again);
+        assert!(tasks.shutdown(Duration::from_secs(10)).await.is_clean());
     }
 }
