@@ -20,5 +20,7 @@ pub mod twin;
 pub use kv::{KvFull, KvPages, Sequence};
 pub use lanes::InstructionSet;
 pub use pool::Pool;
-pub use slice::{ForwardError, Input, LoadError, Output, ScoreRows, Segment, SliceModel};
+pub use slice::{
+    ForwardError, Input, LoadError, Output, ScoreRows, Segment, SliceModel, numerics_id,
+};
 pub use stream::Stream;

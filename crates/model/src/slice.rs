@@ -238,17 +238,7 @@ impl SliceModel {
     /// What fixes the bits of the answers, beside the model: kernel revision, rounding of
     /// weights, KV format, tile of attention. Not the instruction set, threads or cut.
     pub fn numerics_id(&self) -> NumericsId {
-        let mut writer = Writer::domain("skein numerics v1");
-        // Widening is exact: only a conversion to bf16 can round.
-        writer.u32(KERNEL_REVISION).bytes(match self.format {
-            Some(Dtype::Bf16) => b"weights bf16",
-            _ => b"weights stored",
-        });
-        writer
-            .bytes(b"activations f32")
-            .bytes(b"kv f32")
-            .u32(PAGE_POSITIONS as u32);
-        NumericsId(Blake3::of(&writer.finish()).0)
+        numerics_id(self.format)
     }
 
     /// Bytes of weights held in memory.
@@ -268,6 +258,22 @@ impl SliceModel {
         let table = self.embedding.as_ref().and_then(|e| e.table.as_ref());
         self.weight_bytes() - table.map_or(0, load::Table::bytes)
     }
+}
+
+/// What fixes the bits of answers beside the model, for weights held as `format` (or as stored): see
+/// [`SliceModel::numerics_id`].
+pub fn numerics_id(format: Option<Dtype>) -> NumericsId {
+    let mut writer = Writer::domain("skein numerics v1");
+    // Widening is exact: only a conversion to bf16 can round.
+    writer.u32(KERNEL_REVISION).bytes(match format {
+        Some(Dtype::Bf16) => b"weights bf16",
+        _ => b"weights stored",
+    });
+    writer
+        .bytes(b"activations f32")
+        .bytes(b"kv f32")
+        .u32(PAGE_POSITIONS as u32);
+    NumericsId(Blake3::of(&writer.finish()).0)
 }
 
 #[cfg(test)]

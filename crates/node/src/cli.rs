@@ -12,6 +12,7 @@ mod open;
 mod run;
 mod serve;
 mod split;
+mod up;
 mod verify;
 
 use std::ffi::OsString;
@@ -80,6 +81,8 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
     let context = Context { loaded, console };
     match cli.command {
         Command::Serve(_) => serve::serve(&context),
+        Command::Up(args) => up::up(&context, &args),
+        Command::Node(args) => serve::node(&context, &args),
         Command::Run(args) => run::run(&context, &args),
         Command::Chat(args) => chat::chat(&context, &args),
         Command::Model(ModelCommand::Inspect(args)) => inspect::inspect(&context, &args),

@@ -5,6 +5,7 @@
 
 pub mod explain;
 mod load;
+mod network;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -13,9 +14,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skein_base::ByteSize;
+use skein_base::{ByteSize, NodeId};
+use skein_routing::Mode;
 
 pub use load::{ConfigError, Loaded, Origin, Override, environment_name, nearest};
+pub use network::{Layers, Role, StageAt};
 pub use setting::{Format, LogFormat, Setting, Span};
 
 /// A group of settings.
@@ -118,6 +121,56 @@ macro_rules! settings {
 }
 
 settings! {
+    /// What this node is among others.
+    node: NodeSettings {
+        /// What it does: `gateway` serves the API, `stage` serves a slice to gateways.
+        roles: Vec<Role> = vec![Role::Gateway];
+        /// Where other nodes reach it. Needed by a stage; a gateway only calls others.
+        listen: Option<SocketAddr> = None;
+        /// File with the node's secret key; written at the first start. Not set: another key at each
+        /// start, under which nobody knows the node.
+        key_file: Option<PathBuf> = None;
+        /// The nodes that may make links to this one. Empty: any node that has the address.
+        admit: Vec<NodeId> = Vec::new();
+        /// Most links that other nodes make.
+        links_max: u32 = 256;
+        /// After how long without a sign of life a link counts as gone. Idle links say that they are
+        /// alive four times as often.
+        silence: Span = Span(Duration::from_secs(2));
+    }
+
+    /// The slice that a stage serves.
+    stage: StageSettings {
+        /// Its layers, both ends included, such as `0-5`. Its weights come from `model.path`, a folder
+        /// written by `skein model split`.
+        layers: Option<Layers> = None;
+        /// Most circuits at a time.
+        circuits_max: u32 = 256;
+        /// Most rows in one pass over the weights.
+        rows_max: u32 = 1024;
+        /// How long a circuit may be silent.
+        idle_timeout: Span = Span(Duration::from_secs(600));
+    }
+
+    /// The stages through which a gateway runs its model.
+    network: NetworkSettings {
+        /// The stages, as `LAYERS@NODE@ADDRESS`. Empty: the whole model runs in the gateway's process.
+        stages: Vec<StageAt> = Vec::new();
+        /// Who carries rows from stage to stage: in a `chain` each stage sends to the next; `driven`
+        /// by the gateway, each answers it, which costs more legs and shows what each stage says.
+        mode: Mode = Mode::Chain;
+        /// Tokens for whose keys and values every stage must have room, over all requests together.
+        kv_tokens: u32 = 32_768;
+        /// How long it may take to set up a way through the stages.
+        open_timeout: Span = Span(Duration::from_secs(5));
+        /// How long a batch may take.
+        step_timeout: Span = Span(Duration::from_secs(60));
+        /// Without a way through all layers for so long, waiting requests are told so.
+        down_max: Span = Span(Duration::from_secs(15));
+        /// How long a stage that failed is left alone; twice as long each further time.
+        shun: Span = Span(Duration::from_secs(2));
+    }
+
     /// Which model to run.
     model: ModelSettings {
         /// What to load: a Hugging Face folder, a folder written by `skein model split`, a `.gguf`
@@ -202,6 +255,13 @@ settings! {
         events_max: u32 = 64;
         /// How long an answer may be paused before it is ended.
         stall_max: Span = Span(Duration::from_secs(60));
+    }
+
+    /// Figures for a monitoring system.
+    metrics: MetricsSettings {
+        /// Where to serve `/metrics`, `/healthz` and `/readyz` without the API, for a node that is no
+        /// gateway. Not set: nowhere. A gateway has them at its own address.
+        listen: Option<SocketAddr> = None;
     }
 
     /// What is written to standard error.

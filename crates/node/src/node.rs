@@ -1,213 +1,38 @@
-//! The assembly of a node: checkpoint, engine, gateway; and its end, in order.
+//! The assembly of a node: its roles, and their end in order.
+
+mod error;
+mod model;
 
 use std::fs;
+use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skein_base::ByteSize;
-use skein_gateway::{Gateway, GatewayConfig, Metrics, Model, ServeError, TlsPem};
-use skein_model::{LoadError, Pool, SliceModel};
-use skein_runtime::{Clock, EntropyError, Secret32, SystemClock, Tasks};
-use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage, StartError};
-use skein_text::template::TemplateError;
-use skein_text::tokenizer::TokenizerError;
-use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
-use skein_weights::checkpoint::{StoredDtype, VocabularyError};
-use skein_weights::vocabulary::{GenerationDefaults, Vocabulary};
-use skein_weights::{Part, Slice};
+use skein_base::NodeId;
+use skein_gateway::{Gateway, GatewayConfig, Metrics, Model, TlsPem};
+use skein_p2p::Links;
+use skein_routing::Inbox;
+use skein_runtime::{Clock, Secret32, ShutdownReport, SystemClock, Tasks};
+use skein_serving::EngineConfig;
 
-use crate::budget::{self, NotEnoughMemory, Wishes};
-use crate::config::{EngineSettings, GatewaySettings, Settings};
-use crate::keys::{self, KeysError};
-use crate::memory;
-use crate::open::{OpenError, Opened};
+pub use self::error::NodeError;
+pub use self::model::{LocalModel, sampling};
+use crate::config::{EngineSettings, GatewaySettings, Role, Settings};
+use crate::keys;
+use crate::open::Opened;
+use crate::roles::identity::identity;
+use crate::roles::links::{self, Recipients};
+use crate::roles::{entry, stage};
 use crate::stop::StopSignals;
-
-/// Why a node did not start or did not end well.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeError {
-    /// No model was named.
-    #[error("no model is given: write --model MODEL, or set model.path in the configuration")]
-    NoModel,
-    /// The model cannot be found or read.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// There is no tokenizer.
-    #[error(transparent)]
-    Vocabulary(#[from] VocabularyError),
-    /// The tokenizer cannot be used.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The weights do not fit.
-    #[error(transparent)]
-    Memory(#[from] NotEnoughMemory),
-    /// The weights cannot be loaded.
-    #[error("the weights cannot be loaded")]
-    Load(#[from] LoadError),
-    /// The engine did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Engine settings without sense.
-    #[error("[engine] {0}")]
-    Engine(#[from] skein_serving::ConfigError),
-    /// The gateway's settings are refused.
-    #[error("[gateway] {0}")]
-    Gateway(#[from] skein_gateway::ConfigError),
-    /// The gateway failed.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    /// The file of API keys.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// A certificate without its key or the other way round.
-    #[error("gateway.{missing} is not set: TLS needs both tls_certificate and tls_key")]
-    HalfTls {
-        /// The setting that is missing.
-        missing: &'static str,
-    },
-    /// A file of the configuration cannot be read.
-    #[error("cannot read {} (gateway.{setting})", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The setting that names it.
-        setting: &'static str,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The address is taken.
-    #[error(
-        "{listen} is in use: another program (or another skein) listens there; choose another with \
-         --listen {}:PORT, or port 0 for a free one",
-        listen.ip()
-    )]
-    AddressTaken {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// The address cannot be used.
-    #[error("cannot listen on {listen}")]
-    Listen {
-        /// The address.
-        listen: SocketAddr,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// No randomness.
-    #[error(transparent)]
-    Entropy(#[from] EntropyError),
-    /// The asynchronous runtime or its signals cannot be had.
-    #[error("the operating system gave no threads or signals")]
-    System(#[source] io::Error),
-    /// A part failed while serving.
-    #[error("{0}")]
-    Failed(String),
-}
-
-/// A model in this process, ready to answer.
-#[derive(Debug)]
-pub struct LocalModel {
-    engine: Engine,
-    /// Submits requests.
-    pub handle: EngineHandle,
-    /// Its name.
-    pub name: String,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// Its chat template.
-    pub template: Option<Arc<ChatTemplate>>,
-    /// Sampling where nobody says otherwise.
-    pub sampling: SamplingParams,
-    /// Ids that end an answer.
-    pub stop_ids: Vec<u32>,
-    /// What fixes the answers beside the request, in short.
-    pub fingerprint: String,
-}
 
 /// Threads that compute: as the settings say, else one for each core.
 pub fn threads(setting: u32) -> usize {
     match setting {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         some => some as usize,
-    }
-}
-
-impl LocalModel {
-    /// Loads the model and starts its engine, whose metrics go to `metrics`.
-    pub fn start(
-        opened: &Opened,
-        settings: &Settings,
-        metrics: &Metrics,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, NodeError> {
-        let checkpoint = opened.checkpoint.as_ref();
-        let profile = checkpoint.profile();
-        let name = settings
-            .model
-            .name
-            .clone()
-            .unwrap_or_else(|| opened.name.clone());
-        // First what is quick and may fail: loading takes long.
-        let config = engine_config(&settings.engine)?;
-        let vocabulary = checkpoint.vocabulary()?;
-        let tokenizer = Tokenizer::new(&vocabulary)?;
-        let template = template(&vocabulary);
-        let sampling = sampling(&checkpoint.generation_defaults()?);
-        let slice = Slice::whole(profile.layers);
-        let kv = kv_budget(opened, settings)?;
-        tracing::info!(model = %name, layers = profile.layers, kv = %ByteSize(kv), "loading");
-        let started = clock.now();
-        let pool = Arc::new(Pool::new(threads(settings.engine.threads)));
-        let model = SliceModel::load(checkpoint, slice, settings.model.format.dtype(), pool)?;
-        let seconds = clock.now().since(started).as_secs_f32();
-        let weights = ByteSize(model.weight_bytes());
-        tracing::info!(model = %name, %weights, seconds, "loaded");
-        let numerics = model.numerics_id().to_string();
-        let stage = ModelStage::new(model, kv);
-        let secret = Secret32::random()?;
-        let engine = metrics.scope(|| Engine::start(stage, config, clock, secret))?;
-        Ok(Self {
-            handle: engine.handle(),
-            engine,
-            name,
-            stop_ids: tokenizer.eos().to_vec(),
-            tokenizer,
-            template: template.map(Arc::new),
-            sampling,
-            fingerprint: format!("fp_{}", &numerics[..12]),
-        })
-    }
-
-    /// What the gateway offers.
-    fn offer(&self, clock: &dyn Clock) -> Model {
-        let limits = self.handle.limits();
-        Model {
-            id: self.name.clone(),
-            aliases: Vec::new(),
-            created: clock.unix_time().as_secs(),
-            fingerprint: self.fingerprint.clone(),
-            context_length: limits.session_positions(),
-            vocabulary: limits.vocabulary,
-            tokenizer: self.tokenizer.clone(),
-            template: self.template.clone(),
-            stop_ids: self.stop_ids.clone(),
-            sampling: self.sampling.clone(),
-            backend: Arc::new(self.handle.clone()),
-        }
-    }
-
-    /// Takes no more requests and ends after `drain` at the latest.
-    ///
-    /// # Cancel safety
-    /// Cancelled, it ends the engine after the step in progress.
-    pub async fn shutdown(self, drain: Duration) {
-        self.engine.shutdown(drain).await;
     }
 }
 
@@ -220,51 +45,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// The chat template; one that cannot be used leaves a model that completes, and says so.
-fn template(vocabulary: &Vocabulary) -> Option<ChatTemplate> {
-    match ChatTemplate::of(vocabulary) {
-        Ok(template) => Some(template),
-        Err(TemplateError::Missing) => None,
-        Err(error) => {
-            tracing::warn!(%error, "the chat template cannot be used: the model completes texts, but does not chat");
-            None
-        }
-    }
-}
-
-fn kv_budget(opened: &Opened, settings: &Settings) -> Result<u64, NotEnoughMemory> {
-    let checkpoint = opened.checkpoint.as_ref();
-    let slice = Slice::whole(checkpoint.profile().layers);
-    let format = settings.model.format.dtype();
-    let needs = budget::needs(checkpoint, &slice, format);
-    let stored = checkpoint.stored_dtype(Part::Embedding, "tokens.weight");
-    let wide = stored.map(StoredDtype::canonical) == Some(skein_weights::Dtype::F32);
-    let wishes = Wishes {
-        kv: settings.engine.kv_memory.map(|size| size.0),
-        sessions: u64::from(settings.engine.sessions_max),
-        force: settings.model.force,
-        halvable: match format {
-            None => wide,
-            Some(dtype) => dtype == skein_weights::Dtype::F32,
-        },
-    };
-    budget::plan(needs, wishes, memory::available().map(|size| size.0))
-}
-
-/// The checkpoint's own sampling settings over the defaults.
-pub fn sampling(defaults: &GenerationDefaults) -> SamplingParams {
-    let base = SamplingParams::default();
-    SamplingParams {
-        temperature: defaults.temperature.unwrap_or(base.temperature),
-        top_k: defaults.top_k.unwrap_or(base.top_k),
-        top_p: defaults.top_p.unwrap_or(base.top_p),
-        repetition_penalty: defaults
-            .repetition_penalty
-            .unwrap_or(base.repetition_penalty),
-        ..base
-    }
 }
 
 /// The engine's settings, checked.
@@ -332,13 +112,58 @@ fn tls(settings: &GatewaySettings) -> Result<Option<TlsPem>, NodeError> {
 /// Checks what can be checked without loading anything.
 pub fn check_settings(settings: &Settings) -> Result<(), NodeError> {
     engine_config(&settings.engine)?;
-    gateway_config(settings).map(drop)
+    gateway_config(settings)?;
+    let is = |role| settings.node.roles.contains(&role);
+    if settings.node.roles.is_empty() {
+        return Err(NodeError::NoRole);
+    }
+    if is(Role::Stage) && settings.stage.layers.is_none() {
+        return Err(NodeError::NoLayers);
+    }
+    if is(Role::Stage) && settings.node.listen.is_none() {
+        return Err(NodeError::NoNodeAddress);
+    }
+    Ok(())
 }
 
-/// Takes the address, before anything slow is done.
-pub fn listen(listen: SocketAddr) -> Result<TcpListener, NodeError> {
+/// Addresses that were taken before anything slow is done.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For the API.
+    pub gateway: Option<TcpListener>,
+    /// For links.
+    pub node: Option<TcpListener>,
+    /// For metrics.
+    pub metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Takes what the settings name.
+    ///
+    /// # Errors
+    /// If an address is in use or cannot be had.
+    pub fn take(settings: &Settings) -> Result<Self, NodeError> {
+        let gateway = settings.node.roles.contains(&Role::Gateway);
+        let gateway = gateway.then_some(settings.gateway.listen);
+        let take = |address: Option<SocketAddr>, flag| {
+            let take = |address| listen(address, flag);
+            address.map(take).transpose()
+        };
+        Ok(Self {
+            gateway: take(gateway, "--listen")?,
+            node: take(settings.node.listen, "node.listen")?,
+            metrics: take(settings.metrics.listen, "metrics.listen")?,
+        })
+    }
+}
+
+/// Takes an address, named by `flag` where it is refused.
+///
+/// # Errors
+/// If it is in use or cannot be had.
+pub fn listen(listen: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
     TcpListener::bind(listen).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => NodeError::AddressTaken { listen },
+        io::ErrorKind::AddrInUse => NodeError::AddressTaken { listen, flag },
         _ => NodeError::Listen { listen, source },
     })
 }
@@ -357,75 +182,172 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, NodeError> {
 /// Everything that serves, and how it ends.
 #[derive(Debug)]
 pub struct Node {
-    model: LocalModel,
-    tasks: Tasks,
+    model: Option<LocalModel>,
+    gateway: Tasks,
+    stage: Tasks,
+    links: Tasks,
     settings: Settings,
+    /// Its name among nodes, if it has links.
+    id: Option<NodeId>,
 }
 
 impl Node {
-    /// Loads the model, starts the engine and the gateway. Must be called within a runtime.
+    /// Starts the roles of the settings. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
     pub fn start(
         opened: &Opened,
         settings: &Settings,
-        listener: TcpListener,
+        listeners: Listeners,
     ) -> Result<Self, NodeError> {
-        let config = gateway_config(settings)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let metrics = Metrics::new();
-        // The engine counts on a thread of its own, which only a recorder of the whole process
-        // reaches. With several nodes in one process the first one's page shows the engines.
+        // Engines and stages count on threads of their own, which only a recorder of the whole process
+        // reaches. With several nodes in one process the first one's page shows them all.
         if metrics.install().is_err() {
             tracing::debug!("another node of this process shows the metrics of the engines");
         }
-        let model = LocalModel::start(opened, settings, &metrics, Arc::clone(&clock))?;
-        let tasks = Tasks::new(tokio::runtime::Handle::current());
+        let owner = || Tasks::new(tokio::runtime::Handle::current());
+        let mut node = Self {
+            model: None,
+            gateway: owner(),
+            stage: owner(),
+            links: owner(),
+            settings: settings.clone(),
+            id: None,
+        };
+        let ends = node.start_links(opened, listeners.node, &clock)?;
+        let mut models = Vec::new();
+        if let Some(listener) = listeners.gateway {
+            let model = match ends {
+                Some(ends) => {
+                    let surroundings = (&metrics, Arc::clone(&clock));
+                    LocalModel::start_on_network(opened, settings, surroundings, ends)?
+                }
+                None => LocalModel::start(opened, settings, &metrics, Arc::clone(&clock))?,
+            };
+            models.push(model.offer(clock.as_ref()));
+            node.model = Some(model);
+            node.serve(listener, (models, metrics.clone()), &clock)?;
+        }
+        if let Some(listener) = listeners.metrics {
+            node.serve(listener, (Vec::new(), metrics), &clock)?;
+        }
+        Ok(node)
+    }
+
+    /// The links, and the stage if there is one; what an entry needs, if it shall use them.
+    fn start_links(
+        &mut self,
+        opened: &Opened,
+        listener: Option<TcpListener>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Option<(Links, Inbox)>, NodeError> {
+        let settings = &self.settings;
+        let serves = settings.node.roles.contains(&Role::Stage);
+        let enters =
+            settings.node.roles.contains(&Role::Gateway) && !settings.network.stages.is_empty();
+        if !serves && !enters {
+            return Ok(None);
+        }
+        let own = identity(settings.node.key_file.as_deref())?;
+        self.id = Some(own.node());
+        // The slice first: whoever reaches this node shall find a stage.
+        let host = serves.then(|| stage::load(opened, settings)).transpose()?;
+        let (sender, events) = stage::events();
+        let inbox = enters.then(Inbox::new);
+        let recipients = Recipients {
+            host: serves.then_some(sender),
+            inbox: inbox.clone(),
+        };
+        let addresses = entry::addresses(&settings.network);
+        let ends = (&self.links, recipients);
+        let links = links::start(own, listener, addresses, &settings.node, ends);
+        let links = links.map_err(NodeError::System)?;
+        if let Some(host) = host {
+            let surroundings = (Arc::clone(clock), &self.stage, settings.runtime.stop.0);
+            stage::start(host, links.clone(), events, surroundings).map_err(NodeError::System)?;
+        }
+        Ok(inbox.map(|inbox| (links, inbox)))
+    }
+
+    fn serve(
+        &self,
+        listener: TcpListener,
+        (models, metrics): (Vec<Model>, Metrics),
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(), NodeError> {
         let gateway = Gateway {
-            config,
-            models: vec![model.offer(clock.as_ref())],
+            config: gateway_config(&self.settings)?,
+            models,
             metrics,
-            clock,
+            clock: Arc::clone(clock),
             secret: Secret32::random()?,
         };
-        let stopping = tasks.stopping();
-        tasks.spawn_critical("gateway", async move {
+        let stopping = self.gateway.stopping();
+        self.gateway.spawn_critical("gateway", async move {
             skein_gateway::serve(listener, gateway, stopping).await
         });
-        Ok(Self {
-            model,
-            tasks,
-            settings: settings.clone(),
-        })
+        Ok(())
     }
 
-    /// Runs until a signal comes or a part fails, then ends everything in order: the gateway takes
-    /// no more and lets answers finish within `runtime.drain`; the engine ends; the tasks end. Each
-    /// of the last two gets `runtime.stop`. A second signal leaves at once.
-    pub async fn run(self, signals: &mut StopSignals) -> Result<(), NodeError> {
-        let stopping = self.tasks.stopping();
+    /// Its name among nodes, if it has links.
+    pub fn id(&self) -> Option<NodeId> {
+        self.id
+    }
+
+    /// Runs until a signal comes, a part fails or `orphaned` is done, then ends everything in order:
+    /// the gateway takes no more and lets answers finish within `runtime.drain`; the engine ends; the
+    /// stage finishes what it has taken and says that it leaves; the links end. Each of the last
+    /// three gets `runtime.stop`. A second signal leaves at once, and so does an orphan.
+    ///
+    /// # Errors
+    /// What failed.
+    pub async fn run(
+        self,
+        signals: &mut StopSignals,
+        orphaned: impl Future<Output = ()>,
+    ) -> Result<(), NodeError> {
+        let tokens = [&self.gateway, &self.stage, &self.links].map(Tasks::stopping);
+        let [gateway, stage, links] = &tokens;
+        let mut drain = self.settings.runtime.drain.0;
         tokio::select! {
             name = signals.next() => tracing::info!(signal = name, "stopping; once more leaves at once"),
-            () = stopping.cancelled() => tracing::error!("a part of the node failed: stopping"),
+            () = orphaned => {
+                tracing::warn!("whoever started this node is gone: stopping");
+                drain = Duration::ZERO;
+            }
+            () = gateway.cancelled() => tracing::error!("the gateway failed: stopping"),
+            () = stage.cancelled() => tracing::error!("the stage failed: stopping"),
+            () = links.cancelled() => tracing::error!("the links failed: stopping"),
         }
-        let report = signals.or_exit(self.end()).await;
-        match report.failures.first() {
+        let failures = signals.or_exit(self.end(drain)).await;
+        match failures.into_iter().next() {
             None => Ok(()),
-            Some(failure) => Err(NodeError::Failed(failure.to_string())),
+            Some(failure) => Err(NodeError::Failed(failure)),
         }
     }
 
-    async fn end(self) -> skein_runtime::ShutdownReport {
-        let (drain, stop) = (self.settings.runtime.drain.0, self.settings.runtime.stop.0);
-        let report = self.tasks.shutdown(drain.saturating_add(stop)).await;
-        if !report.unfinished.is_empty() {
-            tracing::warn!(tasks = ?report.unfinished, "did not end in time");
+    async fn end(self, drain: Duration) -> Vec<String> {
+        let stop = self.settings.runtime.stop.0;
+        let mut failures = Vec::new();
+        let mut note = |report: ShutdownReport| {
+            if !report.unfinished.is_empty() {
+                tracing::warn!(tasks = ?report.unfinished, "did not end in time");
+            }
+            failures.extend(report.failures.iter().map(ToString::to_string));
+        };
+        note(self.gateway.shutdown(drain.saturating_add(stop)).await);
+        if let Some(model) = self.model {
+            // Its clients are gone: what still runs there serves nobody.
+            let ended = tokio::time::timeout(stop, model.shutdown(Duration::ZERO)).await;
+            if ended.is_err() {
+                tracing::warn!("the engine did not end in time");
+            }
         }
-        // Its clients are gone: what still runs there serves nobody.
-        if tokio::time::timeout(stop, self.model.shutdown(Duration::ZERO))
-            .await
-            .is_err()
-        {
-            tracing::warn!("the engine did not end in time");
-        }
-        report
+        note(self.stage.shutdown(stop.saturating_mul(2)).await);
+        note(self.links.shutdown(stop).await);
+        failures
     }
 }

@@ -1,8 +1,12 @@
 //! What the engine tells about itself.
 
+use std::time::Duration;
+
 use metrics::{counter, gauge, histogram};
 
+use crate::host::HostStats;
 use crate::scheduler::{Load, Stats};
+use crate::view::StageReport;
 
 /// Kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,30 @@ metrics_list! {
         "Time of a step, from its begin to its result.";
     FIRST_TOKEN_SECONDS = "skein_first_token_seconds", Histogram,
         "Time from submission to the first token.";
+    HOP_SECONDS = "skein_hop_seconds", Histogram,
+        "Time of a leg between nodes: what a step took beyond what its stages say, over its legs.";
+    CIRCUITS_LEFT = "skein_circuits_left", Gauge,
+        "Circuits that were left for another, since the start.";
+    STAGE_CIRCUITS = "skein_stage_circuits", Gauge,
+        "Circuits that this stage serves.";
+    STAGE_WAITING = "skein_stage_batches_waiting", Gauge,
+        "Batches that wait at this stage.";
+    STAGE_GRANTED = "skein_stage_kv_pages_granted", Gauge,
+        "KV pages that this stage granted to circuits.";
+    STAGE_USED = "skein_stage_kv_bytes_used", Gauge,
+        "Bytes of KV pages in use at this stage.";
+    STAGE_TOTAL = "skein_stage_kv_bytes_budget", Gauge,
+        "Bytes of KV pages that this stage has.";
+    STAGE_ROWS = "skein_stage_rows_total", Counter,
+        "Rows that this stage computed.";
+    STAGE_PASSES = "skein_stage_passes_total", Counter,
+        "Passes over the weights of this stage.";
+    STAGE_BATCHES = "skein_stage_batches_total", Counter,
+        "Batches that this stage ran, several of which may share a pass.";
+    STAGE_FAILURES = "skein_stage_circuit_failures_total", Counter,
+        "Circuits that ended at this stage with a failure.";
+    STAGE_DROPPED = "skein_stage_messages_dropped_total", Counter,
+        "Messages that belonged to no circuit of this stage, or came from whoever may not send them.";
 }
 
 /// Gives names and meanings to the recorder that is installed.
@@ -108,6 +136,31 @@ pub(crate) fn state(stats: &Stats, load: Load, pages_used: usize, pages_total: u
     gauge!(RETAINED).set(load.retained as f64);
     gauge!(KV_USED).set(pages_used as f64);
     gauge!(KV_TOTAL).set(pages_total as f64);
+}
+
+/// What a stage did since the last time, and how it is now.
+pub fn stage(stats: &HostStats, report: &StageReport) {
+    counter!(STAGE_ROWS).increment(stats.rows);
+    counter!(STAGE_PASSES).increment(stats.passes);
+    counter!(STAGE_BATCHES).increment(stats.batches);
+    counter!(STAGE_FAILURES).increment(stats.failures);
+    counter!(STAGE_DROPPED).increment(stats.dropped);
+    let bytes = |pages: u32| f64::from(pages) * f64::from(report.page_bytes);
+    gauge!(STAGE_CIRCUITS).set(f64::from(report.circuits));
+    gauge!(STAGE_WAITING).set(f64::from(report.waiting));
+    gauge!(STAGE_GRANTED).set(f64::from(report.pages_granted));
+    gauge!(STAGE_USED).set(bytes(report.pages_used));
+    gauge!(STAGE_TOTAL).set(bytes(report.pages_total));
+}
+
+/// How long the legs of a step took, each.
+pub fn hop(leg: Duration) {
+    histogram!(HOP_SECONDS).record(leg.as_secs_f64());
+}
+
+/// How many circuits an entry has left.
+pub fn circuits_left(count: u32) {
+    gauge!(CIRCUITS_LEFT).set(f64::from(count));
 }
 
 /// A request was not accepted.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use serde::{Deserialize, Serialize};
+use skein_base::ModelId;
 
 use crate::part::Part;
 use crate::source::{Dtype, WeightSource};
@@ -128,6 +129,11 @@ pub trait Checkpoint: WeightSource {
     /// What to call the model: the checkpoint's own name where it has one, else the name of its
     /// folder or file.
     fn name(&self) -> String;
+
+    /// The model's id, where it is known: of a model that was split.
+    fn model_id(&self) -> Option<ModelId> {
+        None
+    }
 
     /// The tokenizer, chat template and special tokens, as found.
     fn vocabulary(&self) -> Result<Vocabulary, VocabularyError>;

@@ -89,6 +89,8 @@ const OWNERS: [(&str, &[&str]); 41] = [
     ("hf-hub", &["skein-node"]),
     ("ureq", &["skein-node"]),
     ("indicatif", &["skein-node"]),
+    // Signals to the processes of `skein up`.
+    ("rustix", &["skein-node"]),
     ("rustyline", &["skein-node"]),
     ("strsim", &["skein-node"]),
     ("toml", &["skein-node"]),

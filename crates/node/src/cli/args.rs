@@ -42,6 +42,18 @@ pub enum Command {
     /// Ctrl-C or SIGTERM stops it in order: no new requests, then the answers in progress, then
     /// the engine; a second Ctrl-C ends it at once.
     Serve(ServeArgs),
+    /// Run a whole network on this machine: a gateway and a process for each stage.
+    ///
+    /// Prints one line, `listening on http://HOST:PORT`, on standard output when all of it is ready.
+    /// A process that ends is started again. Ctrl-C ends everything in order; the next start finds
+    /// keys and the split model in the state folder.
+    Up(UpArgs),
+    /// Run one node of a network: what it does stands in the configuration.
+    ///
+    /// Prints the node's id, then where it listens, when it is ready. Ctrl-C or SIGTERM stops it in
+    /// order: a gateway as with `serve`; a stage finishes what it has taken and tells gateways to
+    /// go elsewhere.
+    Node(NodeArgs),
     /// Answer one prompt and exit.
     Run(RunArgs),
     /// Talk with a model.
@@ -139,6 +151,43 @@ pub struct ServeArgs {
     /// File with the hashes of API keys, as `skein keys new` writes it.
     #[arg(long, value_name = "FILE")]
     pub keys_file: Option<String>,
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// Which model, and how to run it.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Into how many slices the model is cut; else 3, or as many as it has layers.
+    #[arg(long, value_name = "N")]
+    pub slices: Option<u32>,
+    /// Stages for each slice. With two or more, any one may die and answers go on.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub replicas: u32,
+    /// Address and port of the API, such as 127.0.0.1:8080; port 0 picks a free one.
+    #[arg(long, short, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Where to keep keys, logs and the split model; else skein/NAME in the user's state folder.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// The model's name in the API.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// File with the hashes of API keys, as `skein keys new` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub keys_file: Option<String>,
+}
+
+/// Arguments of `node`.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// Which model, and how to run it.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// End when standard input ends: for whoever starts nodes and may be killed.
+    #[arg(long, hide = true)]
+    pub supervised: bool,
 }
 
 /// How to choose tokens. What is left out is as the checkpoint says, else temperature 1.
@@ -340,30 +389,27 @@ impl Command {
     /// The settings that this command's flags override.
     pub fn overrides(&self) -> Vec<Override> {
         match self {
-            Self::Serve(args) => {
-                let mut list = args.model.overrides();
-                push(
-                    &mut list,
-                    "gateway",
-                    "listen",
-                    "--listen",
-                    args.listen.as_ref(),
-                );
-                push(&mut list, "model", "name", "--name", args.name.as_ref());
-                push(
-                    &mut list,
-                    "gateway",
-                    "keys_file",
-                    "--keys-file",
-                    args.keys_file.as_ref(),
-                );
-                list
-            }
+            Self::Serve(args) => api(&args.model, (&args.listen, &args.name, &args.keys_file)),
+            Self::Up(args) => api(&args.model, (&args.listen, &args.name, &args.keys_file)),
+            Self::Node(args) => args.model.overrides(),
             Self::Run(args) => args.model.overrides(),
             Self::Chat(args) => args.model.overrides(),
             _ => Vec::new(),
         }
     }
+}
+
+/// What commands with an API have in common: where it listens, the model's name, the file of keys.
+fn api(
+    model: &ModelArgs,
+    (listen, name, keys_file): (&Option<String>, &Option<String>, &Option<String>),
+) -> Vec<Override> {
+    let mut list = model.overrides();
+    push(&mut list, "gateway", "listen", "--listen", listen.as_ref());
+    push(&mut list, "model", "name", "--name", name.as_ref());
+    let keys = ("gateway", "keys_file");
+    push(&mut list, keys.0, keys.1, "--keys-file", keys_file.as_ref());
+    list
 }
 
 impl ModelArgs {

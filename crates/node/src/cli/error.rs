@@ -40,6 +40,9 @@ pub enum CommandError {
     /// Splitting failed.
     #[error(transparent)]
     Split(#[from] super::split::SplitCommandError),
+    /// The network did not start or went down.
+    #[error(transparent)]
+    Up(#[from] super::up::UpError),
     /// Verifying could not be done.
     #[error(transparent)]
     Verify(#[from] super::verify::VerifyCommandError),

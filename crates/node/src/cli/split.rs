@@ -15,9 +15,10 @@ use skein_weights::split::{SplitError, SplitOptions, split as split_into};
 use super::args::{CutArgs, SplitArgs};
 use super::{CommandError, Context};
 use crate::config::{Format, Setting as _};
+use crate::console::Console;
 use crate::hub::Fetching;
 use crate::node::{self, NodeError};
-use crate::open;
+use crate::open::{self, Opened};
 use crate::stop::{INTERRUPTED, StopSignals};
 
 /// Why a model could not be split.
@@ -44,6 +45,12 @@ pub enum SplitCommandError {
     Split(#[from] SplitError),
 }
 
+/// What to make of a model.
+pub(super) struct SplitWish {
+    pub(super) format: Format,
+    pub(super) slices: SlicePlan,
+}
+
 pub(super) fn split(context: &Context, args: &SplitArgs) -> Result<ExitCode, CommandError> {
     let console = context.console;
     let format = Format::from_text(&args.format)
@@ -51,11 +58,27 @@ pub(super) fn split(context: &Context, args: &SplitArgs) -> Result<ExitCode, Com
     let slices = plan(&args.cut)?;
     let fetching = Fetching::new(&context.loaded.settings.model, args.offline);
     let opened = open::open(&args.path, fetching, console)?;
-    let (lock, sink) = target(&args.output)?;
+    let wish = SplitWish { format, slices };
+    let Some(manifest) = write(console, opened, &args.output, wish)? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    show(context, args, &manifest)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Splits into a folder while a bar shows how far it is. `None` if a signal came; the folder can be
+/// completed then.
+pub(super) fn write(
+    console: Console,
+    opened: Opened,
+    output: &Path,
+    wish: SplitWish,
+) -> Result<Option<Manifest>, CommandError> {
+    let (lock, sink) = target(output)?;
     let options = SplitOptions {
         name: Some(opened.name.clone()),
-        format: format.dtype(),
-        slices,
+        format: wish.format.dtype(),
+        slices: wish.slices,
     };
     let bar = console.byte_bar(0);
     let runtime = node::runtime()?;
@@ -78,18 +101,17 @@ pub(super) fn split(context: &Context, args: &SplitArgs) -> Result<ExitCode, Com
         }
     });
     bar.finish_and_clear();
-    let Some(manifest) = ended? else {
+    let ended = ended?;
+    if ended.is_none() {
         // Files appear whole or not at all, so the work may simply be left where it is.
         runtime.shutdown_background();
         console.note(&format!(
             "stopped; {} is incomplete: run the same command again to go on where it stopped",
-            args.output.display()
+            output.display()
         ));
-        return Ok(ExitCode::from(INTERRUPTED));
-    };
+    }
     drop(lock);
-    show(context, args, &manifest)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ended)
 }
 
 fn plan(cut: &CutArgs) -> Result<SlicePlan, CommandError> {

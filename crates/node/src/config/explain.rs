@@ -126,6 +126,30 @@ pub fn show(loaded: &Loaded) -> String {
     out
 }
 
+impl Settings {
+    /// A configuration file that says what differs from the defaults.
+    pub fn to_file(&self) -> String {
+        let mut out = String::new();
+        for section in SECTIONS {
+            let differs = |field: &&Field| {
+                let value = self.get(field.section, field.key);
+                value != field.default_value()
+            };
+            let fields: Vec<&Field> = section.fields.iter().filter(differs).collect();
+            if fields.is_empty() {
+                continue;
+            }
+            let _ = writeln!(out, "\n[{}]", section.name);
+            for field in fields {
+                if let Some(value) = self.get(field.section, field.key) {
+                    let _ = writeln!(out, "{} = {value}", field.key);
+                }
+            }
+        }
+        out
+    }
+}
+
 /// What is in force, for programs.
 pub fn show_json(loaded: &Loaded) -> serde_json::Value {
     let mut sections = serde_json::Map::new();

@@ -76,7 +76,7 @@ impl fmt::Display for Span {
     }
 }
 
-fn found(value: &toml::Value) -> String {
+pub(super) fn found(value: &toml::Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         None => text,
@@ -94,7 +94,7 @@ macro_rules! text_setting {
                     toml::Value::String(text) => Self::from_text(text),
                     other => Err(format!(
                         concat!("expected ", $expected, ", found {}"),
-                        found(other)
+                        $crate::config::setting::found(other)
                     )),
                 }
             }
@@ -112,6 +112,8 @@ macro_rules! text_setting {
         }
     };
 }
+
+pub(super) use text_setting;
 
 text_setting!(
     String,
@@ -278,36 +280,38 @@ impl Setting for bool {
     }
 }
 
-impl Setting for Vec<String> {
-    const TYPE: &'static str = "list of texts";
+/// Lists in files; separated by commas elsewhere.
+macro_rules! list_setting {
+    ($type:ty, $name:literal) => {
+        impl Setting for Vec<$type> {
+            const TYPE: &'static str = $name;
 
-    fn from_toml(value: &toml::Value) -> Result<Self, String> {
-        let refuse = || {
-            format!(
-                "expected a list of texts such as [\"a\", \"b\"], found {}",
-                found(value)
-            )
-        };
-        let list = value.as_array().ok_or_else(refuse)?;
-        list.iter()
-            .map(|item| item.as_str().map(str::to_owned).ok_or_else(refuse))
-            .collect()
-    }
+            fn from_toml(value: &toml::Value) -> Result<Self, String> {
+                match value.as_array() {
+                    Some(list) => list.iter().map(<$type as Setting>::from_toml).collect(),
+                    None => Err(format!(
+                        concat!("expected a ", $name, " such as [\"a\", \"b\"], found {}"),
+                        $crate::config::setting::found(value)
+                    )),
+                }
+            }
 
-    fn from_text(text: &str) -> Result<Self, String> {
-        let items = text
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty());
-        Ok(items.map(str::to_owned).collect())
-    }
+            fn from_text(text: &str) -> Result<Self, String> {
+                let items = text.split(',').map(str::trim);
+                let items = items.filter(|item| !item.is_empty());
+                items.map(<$type as Setting>::from_text).collect()
+            }
 
-    fn to_toml(&self) -> Option<toml::Value> {
-        Some(toml::Value::Array(
-            self.iter().cloned().map(toml::Value::String).collect(),
-        ))
-    }
+            fn to_toml(&self) -> Option<toml::Value> {
+                let items = self.iter().filter_map(Setting::to_toml);
+                Some(toml::Value::Array(items.collect()))
+            }
+        }
+    };
 }
+pub(super) use list_setting;
+
+list_setting!(String, "list of texts");
 
 impl<T: Setting> Setting for Option<T> {
     const TYPE: &'static str = T::TYPE;

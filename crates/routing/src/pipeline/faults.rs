@@ -101,6 +101,7 @@ impl<P: Post> Pipeline<P> {
         }
         let was_open = matches!(self.state, State::Open { .. });
         self.name.generation += 1;
+        skein_serving::metrics::circuits_left(self.name.generation);
         self.flights.clear();
         self.changes.clear();
         self.table = PageTable::new(self.config.pages);

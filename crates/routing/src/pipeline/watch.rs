@@ -72,6 +72,7 @@ impl Watch {
             self.hops.pop_front();
         }
         let legs = u32::try_from(legs.max(1)).unwrap_or(u32::MAX);
+        skein_serving::metrics::hop(between / legs);
         self.hops.push_back(between / legs);
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use skein_base::limits;
+use skein_base::{ModelId, limits};
 
 use crate::bytes::{ByteRange, Folder};
 use crate::checkpoint::{Checkpoint, Sidecar, SidecarRole, StoredDtype, VocabularyError};
@@ -276,6 +276,10 @@ impl WeightSource for SplitCheckpoint {
 impl Checkpoint for SplitCheckpoint {
     fn name(&self) -> String {
         self.manifest.name.clone()
+    }
+
+    fn model_id(&self) -> Option<ModelId> {
+        Some(self.manifest.model)
     }
 
     fn vocabulary(&self) -> Result<Vocabulary, VocabularyError> {

@@ -1,0 +1,184 @@
+//! The links of a node, on a thread of their own.
+//!
+//! One thread carries all frames: more of them cost wake-ups, and the processor belongs to the
+//! threads that compute (`docs/transport.md` of the repository has the measurements). What arrives is
+//! decoded here and given to whoever it is for: the stage, the entry, or both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+
+use skein_base::NodeId;
+use skein_p2p::{Identity, LinkConfig, LinkEvent, LinkEventKind, Links, LinksConfig};
+use skein_routing::{Inbox, Incoming};
+use skein_runtime::Tasks;
+use skein_runtime::channel::{Receiver, Sender, bounded};
+use skein_serving::wire::{Message, PROTOCOL, decode};
+
+use super::stage::HostEvent;
+use crate::config::NodeSettings;
+
+/// Most events that wait to be given out.
+const EVENTS_MAX: usize = 1024;
+/// Most frames that wait on a link.
+const QUEUE_MAX: usize = 512;
+/// Most links that one node makes to this one.
+const LINKS_PER_NODE_MAX: usize = 4;
+/// Idle links say so many times that they are alive before silence counts.
+const SIGNS: u32 = 4;
+
+/// Who gets what arrives.
+#[derive(Debug, Default)]
+pub struct Recipients {
+    /// The stage of this node.
+    pub host: Option<Sender<HostEvent>>,
+    /// The entry of this node.
+    pub inbox: Option<Inbox>,
+}
+
+/// Starts the thread of links; it ends with `tasks`.
+///
+/// # Errors
+/// If the system gives no thread.
+pub fn start(
+    own: Identity,
+    listener: Option<TcpListener>,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    settings: &NodeSettings,
+    (tasks, recipients): (&Tasks, Recipients),
+) -> io::Result<Links> {
+    let config = config(settings, own.node());
+    let (ready, started) = mpsc::sync_channel(1);
+    let all = tasks.clone();
+    tasks.thread("skein-links", move |stopping| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        let inner = Tasks::new(runtime.handle().clone());
+        runtime.block_on(async {
+            let listener = listener.map(listening).transpose();
+            let listener = match listener {
+                Ok(listener) => listener,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let (sender, events) = bounded(EVENTS_MAX);
+            let ends = (inner.clone(), sender);
+            let links = Links::start(own, listener, Box::new(addresses), config, ends);
+            inner.spawn(
+                "links give out",
+                give_out(links.clone(), events, recipients),
+            );
+            // The other side waits for it.
+            let _ = ready.send(Ok(links));
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = inner.stopping().cancelled_owned() => all.stop(),
+            }
+            let report = inner.shutdown(std::time::Duration::from_secs(1)).await;
+            tracing::debug!(?report, "links ended");
+        });
+    })?;
+    started
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread of links ended at once")))
+}
+
+fn listening(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+fn config(settings: &NodeSettings, own: NodeId) -> LinksConfig {
+    let admitted: BTreeSet<_> = settings.admit.iter().copied().chain([own]).collect();
+    LinksConfig {
+        link: LinkConfig {
+            silence_max: settings.silence.0,
+            ..LinkConfig::default()
+        },
+        protocol: PROTOCOL.to_owned(),
+        accepted_max: settings.links_max as usize,
+        accepted_per_node_max: LINKS_PER_NODE_MAX,
+        admitted: (!settings.admit.is_empty()).then_some(admitted),
+        queue_max: QUEUE_MAX,
+        keepalive: settings.silence.0 / SIGNS,
+    }
+}
+
+/// Gives out what links bring, until nobody brings any more.
+async fn give_out(links: Links, mut events: Receiver<LinkEvent>, to: Recipients) {
+    while let Some(event) = events.recv().await {
+        let LinkEvent {
+            link,
+            node,
+            dialled,
+            kind,
+        } = event;
+        match kind {
+            LinkEventKind::Frame(bytes) => match decode(&bytes) {
+                Ok(message) => give_message(&links, &to, (link, node), message).await,
+                Err(error) => {
+                    tracing::warn!(%node, %error, "not a message: link closed");
+                    links.close(link);
+                }
+            },
+            LinkEventKind::Closed { reason } => {
+                tracing::debug!(%node, reason, "a link ended");
+                if let (Some(inbox), true) = (&to.inbox, dialled) {
+                    inbox.put(Incoming::Closed { node });
+                }
+                if let Some(host) = &to.host {
+                    let closed = HostEvent::Closed {
+                        link,
+                        node,
+                        dialled,
+                    };
+                    // A host that is gone misses nothing.
+                    let _ = host.send(closed).await;
+                }
+            }
+        }
+    }
+}
+
+async fn give_message(links: &Links, to: &Recipients, from: (u64, NodeId), message: Message) {
+    let (link, node) = from;
+    let (for_entry, for_host) = match &message {
+        Message::Answer { .. } | Message::Told { .. } => (true, false),
+        // Told to whoever opened: an entry, or a stage in front of another.
+        Message::Opened { .. } | Message::Failed { .. } => (true, true),
+        _ => (false, true),
+    };
+    if let (true, Some(inbox)) = (for_entry, &to.inbox) {
+        let message = match for_host && to.host.is_some() {
+            true => message.clone(),
+            false => {
+                if !inbox.put(Incoming::Message {
+                    from: node,
+                    message,
+                }) {
+                    links.close(link);
+                }
+                return;
+            }
+        };
+        if !inbox.put(Incoming::Message {
+            from: node,
+            message,
+        }) {
+            links.close(link);
+        }
+    }
+    if let (true, Some(host)) = (for_host, &to.host) {
+        let message = HostEvent::Message {
+            link,
+            node,
+            message,
+        };
+        let _ = host.send(message).await;
+    }
+}
