@@ -185,6 +185,9 @@ pub struct NodeArgs {
     /// Which model, and how to run it.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Address and port of the API, such as 127.0.0.1:8080; port 0 picks a free one.
+    #[arg(long, short, value_name = "ADDRESS")]
+    pub listen: Option<String>,
     /// End when standard input ends: for whoever starts nodes and may be killed.
     #[arg(long, hide = true)]
     pub supervised: bool,
@@ -391,7 +394,7 @@ impl Command {
         match self {
             Self::Serve(args) => api(&args.model, (&args.listen, &args.name, &args.keys_file)),
             Self::Up(args) => api(&args.model, (&args.listen, &args.name, &args.keys_file)),
-            Self::Node(args) => args.model.overrides(),
+            Self::Node(args) => api(&args.model, (&args.listen, &None, &None)),
             Self::Run(args) => args.model.overrides(),
             Self::Chat(args) => args.model.overrides(),
             _ => Vec::new(),

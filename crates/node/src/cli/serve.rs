@@ -63,7 +63,11 @@ fn start(
         node.run(&mut signals, orphaned).await?;
         Ok(ExitCode::SUCCESS)
     });
-    runtime.shutdown_timeout(stop);
+    match supervised {
+        // The thread that waits for the end of standard input would be waited for.
+        true => runtime.shutdown_background(),
+        false => runtime.shutdown_timeout(stop),
+    }
     done
 }
 

@@ -9,6 +9,7 @@ use skein_model::{Pool, SliceModel, numerics_id};
 use skein_p2p::Links;
 use skein_routing::Inbox;
 use skein_runtime::{Clock, Secret32};
+use skein_serving::view::CircuitView;
 use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage};
 use skein_text::template::TemplateError;
 use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
@@ -123,6 +124,7 @@ impl LocalModel {
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let start = || Engine::start_with(pipeline, config, clock, secret);
         let engine = metrics.scope(start)?;
+        wait_for_a_way(&engine.handle(), settings.network.open_timeout.0);
         Ok(prepared.with(engine, numerics_id(settings.model.format.dtype())))
     }
 
@@ -150,6 +152,21 @@ impl LocalModel {
     /// Cancelled, it ends the engine after the step in progress.
     pub async fn shutdown(self, drain: Duration) {
         self.engine.shutdown(drain).await;
+    }
+}
+
+/// Whoever hears that the node is ready shall find it so; but stages that are not there yet are no
+/// reason not to start.
+fn wait_for_a_way(engine: &EngineHandle, patience: Duration) {
+    let step = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
+    while engine.view().executor.circuit != CircuitView::Open {
+        if waited >= patience {
+            tracing::warn!("no way through the stages yet: requests will wait for it");
+            return;
+        }
+        std::thread::park_timeout(step);
+        waited += step;
     }
 }
 

@@ -1,5 +1,9 @@
 //! Starts the binary in a home of its own and talks to it.
 
+#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+
+pub mod network;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -128,6 +132,10 @@ impl Serving {
             address: address.to_owned(),
             child,
         }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// The whole answer to a plain request.
