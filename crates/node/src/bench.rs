@@ -10,7 +10,10 @@
 //! Prefill is bound by arithmetic, for which no floor is computed.
 
 pub mod checkpoint;
+pub mod delay;
+pub mod network;
 pub mod peer;
+pub mod pipeline;
 pub mod stages;
 
 /// The middle value (the mean of the two middle ones); not a number if there is none.

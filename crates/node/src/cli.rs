@@ -2,6 +2,7 @@
 
 pub mod args;
 mod bench;
+mod bench_pipeline;
 mod chat;
 mod config;
 mod error;
@@ -92,6 +93,7 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         Command::Config(config::ConfigCommand::Show { json }) => config::show(&context, json),
         Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         Command::Bench(BenchCommand::Model(args)) => bench::bench(&context, &args),
+        Command::Bench(BenchCommand::Pipeline(args)) => bench_pipeline::bench(&context, &args),
         Command::Keys(KeysCommand::New(args)) => keys::new(&context, &args),
     }
 }

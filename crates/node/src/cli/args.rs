@@ -104,6 +104,8 @@ pub enum BenchCommand {
     /// Load time, prefill, decode alone and in batches, time to first token, memory; against the
     /// speed of memory.
     Model(BenchArgs),
+    /// The same model in one process and cut over several: decode, hops, first token, long links.
+    Pipeline(PipelineBenchArgs),
 }
 
 /// Make keys.
@@ -365,6 +367,67 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SIZE", default_value = "512MiB")]
     pub stream: String,
     /// Where to keep the random weights; else skein/bench in the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `bench pipeline`.
+#[derive(Debug, Clone, Args)]
+pub struct PipelineBenchArgs {
+    /// Measure this model instead of one with random weights.
+    #[arg(long, short, value_name = "MODEL", conflicts_with = "shape")]
+    pub model: Option<String>,
+    /// The shape of the random weights: qwen2.5-0.5b, or small for a quick look.
+    #[arg(long, value_name = "SHAPE", default_value = "qwen2.5-0.5b")]
+    pub shape: String,
+    /// What to hold weights in: f32 or bf16.
+    #[arg(long, value_name = "FORMAT", default_value = "bf16")]
+    pub format: String,
+    /// Threads of one process and of each stage; 0 for one per core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: u32,
+    /// Into how many stages to cut.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "1,2,4"
+    )]
+    pub stages: Vec<u32>,
+    /// How many sessions decode at once.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "1,4,8,16"
+    )]
+    pub sessions: Vec<usize>,
+    /// Lengths of the prompts whose first token is waited for.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "512,2048"
+    )]
+    pub prompts: Vec<usize>,
+    /// Tokens of each session in the decode measurement.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub decode: usize,
+    /// One-way delays of links, with the most stages.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "10ms,40ms"
+    )]
+    pub delays: Vec<String>,
+    /// Rounds of every measurement; medians are reported.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub rounds: usize,
+    /// Where to keep weights, keys and logs; else skein/bench in the user's cache.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// For programs.

@@ -1,6 +1,6 @@
 //! `skein bench model`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -105,7 +105,7 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
     Ok(ExitCode::SUCCESS)
 }
 
-fn usage(what: &str, reason: &str) -> CommandError {
+pub(super) fn usage(what: &str, reason: &str) -> CommandError {
     CommandError::Usage(format!("{what} {reason}"))
 }
 
@@ -119,32 +119,40 @@ fn checkpoint(context: &Context, args: &BenchArgs, dtype: Dtype) -> Result<Opene
             console,
         )?);
     }
-    let Some(shape) = SHAPES.into_iter().find(|shape| shape.name == args.shape) else {
+    let cache = cache_folder(args.cache.as_deref())?;
+    let folder = shape_folder(context, &args.shape, dtype, &cache)?;
+    Ok(open::open(&folder, Fetching::never(), console)?)
+}
+
+/// A folder with random weights of a known shape, made if it is not there.
+pub(super) fn shape_folder(
+    context: &Context,
+    shape: &str,
+    dtype: Dtype,
+    cache: &Path,
+) -> Result<String, CommandError> {
+    let Some(shape) = SHAPES.into_iter().find(|known| known.name == shape) else {
         let known = SHAPES.map(|shape| shape.name).join(", ");
         return Err(usage(
             "--shape",
-            &format!("{} is not known; known are {known}", args.shape),
+            &format!("{shape} is not known; known are {known}"),
         ));
     };
-    let cache = cache_folder(args)?;
-    console.note(&format!(
+    context.console.note(&format!(
         "random weights of the shape of {} in {}",
         shape.name,
         cache.display()
     ));
     let what = format!("cannot write random weights to {}", cache.display());
     let folder =
-        prepare(shape, dtype, &cache).map_err(|source| CommandError::Io { what, source })?;
-    Ok(open::open(
-        &folder.display().to_string(),
-        Fetching::never(),
-        console,
-    )?)
+        prepare(shape, dtype, cache).map_err(|source| CommandError::Io { what, source })?;
+    Ok(folder.display().to_string())
 }
 
-fn cache_folder(args: &BenchArgs) -> Result<PathBuf, CommandError> {
-    if let Some(folder) = &args.cache {
-        return Ok(folder.clone());
+/// The user's choice, else a folder in the user's cache.
+pub(super) fn cache_folder(chosen: Option<&Path>) -> Result<PathBuf, CommandError> {
+    if let Some(folder) = chosen {
+        return Ok(folder.to_owned());
     }
     let home = || environment("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let base = environment("XDG_CACHE_HOME")

@@ -1,0 +1,185 @@
+//! Measuring a model cut over processes, next to the same model in one.
+//!
+//! # Floors
+//! - **A hop** carries a residual row (4 bytes times the width, 3.5 KiB at 896) through one encrypted
+//!   TCP connection of loopback. The transport alone took 21 us at p50 and 64 us at p99 for such a
+//!   frame (`docs/transport.md`); the rest is waking the thread that computes, and the entry.
+//! - **Decode of one session** cannot be faster than one process: every weight is read once for a
+//!   token, wherever it is, and every hop is on the way. So it is that time plus the legs.
+//! - **Decode of many sessions**: a batch reads the weights once for all of them. Stages of one machine
+//!   share its memory and its cores, so the bound is that of one process.
+//! - **Prefill in chunks**: with a core for each stage, the time of `C` chunks through `S` stages is
+//!   `(C + S - 1) / (C * S)` of what one stage after the other takes.
+//! - **Delay**: a token takes what is computed, and each leg once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use skein_runtime::{Clock, sleep};
+use skein_serving::view::View;
+use skein_serving::{
+    ClientId, EngineHandle, Event, Generation, GenerationError, Request, SubmitError,
+};
+use skein_text::SamplingParams;
+
+use super::checkpoint::Random;
+
+/// Why a measurement failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineBenchError {
+    /// A request was refused.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// A request failed.
+    #[error(transparent)]
+    Failed(#[from] GenerationError),
+    /// An answer ended too early.
+    #[error("an answer ended before its last token")]
+    Ended,
+}
+
+/// How often running sessions are looked at.
+const LOOK: Duration = Duration::from_millis(2);
+/// Tokens of each session before its speed is measured: until all of them run.
+const WARM: usize = 4;
+
+/// An engine, whatever is behind it.
+#[derive(Debug)]
+pub struct Subject {
+    /// Submits to it.
+    pub handle: EngineHandle,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Prompts.
+    pub random: Random,
+}
+
+impl Subject {
+    fn request(&mut self, prompt: usize, tokens: usize) -> Request {
+        let vocabulary = self.handle.limits().vocabulary;
+        Request {
+            client: ClientId::new("bench"),
+            prompt: self.random.ids(prompt, vocabulary),
+            max_tokens: tokens,
+            sampling: SamplingParams {
+                temperature: 0.0,
+                ..SamplingParams::default()
+            },
+            stop_ids: Vec::new(),
+            ignore_eos: true,
+            deadline: None,
+        }
+    }
+
+    /// Seconds from a request to its first token, for a prompt that nobody has seen.
+    ///
+    /// # Errors
+    /// See [`PipelineBenchError`].
+    ///
+    /// # Cancel safety
+    /// Cancelled, the request ends.
+    pub async fn first_token(&mut self, prompt: usize) -> Result<f64, PipelineBenchError> {
+        let request = self.request(prompt, 1);
+        let began = self.clock.now();
+        let mut generation = self.handle.submit(request)?;
+        token(&mut generation).await?;
+        Ok(self.clock.now().since(began).as_secs_f64())
+    }
+
+    /// Tokens a second of so many sessions together, each after `prompt` tokens.
+    ///
+    /// # Errors
+    /// See [`PipelineBenchError`].
+    ///
+    /// # Cancel safety
+    /// Cancelled, the requests end.
+    pub async fn decode(
+        &mut self,
+        sessions: usize,
+        (prompt, tokens): (usize, usize),
+    ) -> Result<f64, PipelineBenchError> {
+        let requests: Vec<_> = (0..sessions)
+            .map(|_| self.request(prompt, tokens + WARM + 1))
+            .collect();
+        let counts: Vec<_> = requests.iter().map(|_| AtomicUsize::new(0)).collect();
+        let mut reading = Vec::new();
+        for (request, count) in requests.into_iter().zip(&counts) {
+            reading.push(read(self.handle.submit(request)?, count));
+        }
+        let clock = Arc::clone(&self.clock);
+        let speed = watch(&counts, tokens, clock.as_ref());
+        let all = all(reading);
+        let (speed, read) = tokio::join!(speed, all);
+        read.map(|()| speed)
+    }
+
+    /// What the engine says of itself.
+    pub fn view(&self) -> View {
+        self.handle.view()
+    }
+}
+
+async fn token(generation: &mut Generation) -> Result<(), PipelineBenchError> {
+    loop {
+        match generation.next().await {
+            Some(Event::Token(_)) => return Ok(()),
+            Some(Event::Failed { error }) => return Err(error.into()),
+            Some(Event::Started { .. }) => {}
+            Some(Event::Finished { .. }) | None => return Err(PipelineBenchError::Ended),
+        }
+    }
+}
+
+/// Counts tokens until the end.
+async fn read(mut generation: Generation, count: &AtomicUsize) -> Result<(), PipelineBenchError> {
+    loop {
+        match generation.next().await {
+            Some(Event::Token(_)) => drop(count.fetch_add(1, Ordering::Relaxed)),
+            Some(Event::Failed { error }) => return Err(error.into()),
+            Some(Event::Started { .. }) => {}
+            Some(Event::Finished { .. }) | None => return Ok(()),
+        }
+    }
+}
+
+/// All of them, on this task.
+async fn all<T: Future<Output = Result<(), PipelineBenchError>>>(
+    futures: Vec<T>,
+) -> Result<(), PipelineBenchError> {
+    let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(move |context| {
+        let mut failed = None;
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Pending => true,
+            std::task::Poll::Ready(done) => {
+                failed = failed.take().or(done.err());
+                false
+            }
+        });
+        match (failed, running.is_empty()) {
+            (Some(error), _) => std::task::Poll::Ready(Err(error)),
+            (None, true) => std::task::Poll::Ready(Ok(())),
+            (None, false) => std::task::Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// From when all sessions run to when the first one is through: tokens a second of all.
+async fn watch(counts: &[AtomicUsize], tokens: usize, clock: &dyn Clock) -> f64 {
+    let now = |counts: &[AtomicUsize]| -> Vec<usize> {
+        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        counts.iter().map(load).collect()
+    };
+    while now(counts).into_iter().any(|count| count < WARM) {
+        sleep(LOOK).await;
+    }
+    let (began, first): (_, usize) = (clock.now(), now(counts).into_iter().sum());
+    while now(counts).into_iter().all(|count| count < WARM + tokens) {
+        sleep(LOOK).await;
+    }
+    let (ended, last): (_, usize) = (clock.now(), now(counts).into_iter().sum());
+    (last - first) as f64 / ended.since(began).as_secs_f64()
+}
