@@ -16,7 +16,7 @@
 //!
 //! **Faults.** A circuit is left at the first sign: a link that ends, a stage that gives up, an
 //! answer out of turn, of the wrong shape or not finite, a deadline. Whoever is named is shunned for
-//! a while, twice as long each time; where nobody can be named everybody on the way costs more. The
+//! a while, twice as long each time, which means that others are preferred; where nobody can be named everybody on the way costs more. The
 //! engine is told that all is lost and replays. Without a way for [`PipelineConfig::down_max`],
 //! whoever waits is told. A stage that is full or about to leave is no worse for that: it is left
 //! alone for as long as it says.
@@ -199,6 +199,8 @@ pub struct Pipeline<P> {
     conduct: BTreeMap<NodeId, Conduct>,
     watch: Watch,
     down_since: Option<Instant>,
+    /// Attempts to set up a circuit that failed, in a row.
+    attempts: u32,
     news: VecDeque<Progress>,
     /// The time of the last [`Executor::poll`].
     now: Instant,
@@ -238,6 +240,7 @@ impl<P: Post> Pipeline<P> {
             conduct: BTreeMap::new(),
             watch: Watch::default(),
             down_since: None,
+            attempts: 0,
             news: VecDeque::new(),
             now: Instant::START,
         }

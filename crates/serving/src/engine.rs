@@ -27,7 +27,7 @@ use crate::metrics;
 use crate::request::{Event, Request, SubmitError};
 use crate::scheduler::{Load, Scheduler};
 use crate::stage::{Executor, Local, Stage, StageLimits};
-use crate::view::View;
+use crate::view::{CircuitView, View};
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -220,9 +220,12 @@ impl EngineHandle {
         self.shared.state().view.clone()
     }
 
-    /// Whether requests are taken: for readiness checks.
+    /// Whether requests are taken and can be computed now: for readiness checks. Those that come
+    /// while there is no way through the stages wait for one.
     pub fn is_open(&self) -> bool {
-        self.shared.state().phase == Phase::Open
+        let state = self.shared.state();
+        let way = state.view.executor.circuit;
+        state.phase == Phase::Open && matches!(way, CircuitView::Local | CircuitView::Open)
     }
 
     /// Puts a request into the queue. Answers at once.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use skein_base::{ByteSize, NodeId};
 use skein_model::KvPages;
@@ -9,10 +10,12 @@ use skein_model::kv::PAGE_POSITIONS;
 use skein_weights::{Profile, Slice};
 
 use crate::budget::{self, Needs, NotEnoughMemory, Wishes};
-use crate::config::{Layers, Role, Settings, StageAt};
+use crate::config::{Layers, Role, Settings, Span, StageAt};
 
 /// The gateway's name.
 pub const GATEWAY: &str = "gateway";
+/// After how long a silent process is left, unless the user says otherwise.
+const SILENCE: Span = Span(Duration::from_secs(1));
 /// Most stages; more processes than a machine should be asked for.
 pub const STAGES_MAX: u32 = 64;
 
@@ -199,7 +202,9 @@ fn base(common: &Common<'_>) -> Settings {
         runtime: user.runtime.clone(),
         ..Settings::default()
     };
-    base.node.silence = user.node.silence;
+    let (silence, usual) = (user.node.silence, Settings::default().node.silence);
+    // On one machine no packet is lost: a process that says nothing hangs.
+    base.node.silence = if silence == usual { SILENCE } else { silence };
     base.stage = user.stage.clone();
     base.model.path = Some(common.model.display().to_string());
     base.model.force = user.model.force;

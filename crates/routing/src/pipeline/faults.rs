@@ -19,13 +19,17 @@ pub(super) struct Conduct {
     /// Faults on ways that it was part of, with nobody named.
     suspected: u32,
     shunned_until: Option<Instant>,
+    /// It said itself that it cannot serve before.
+    away_until: Option<Instant>,
 }
 
 /// Being named once is as bad as being suspected so often.
 const NAMED: u64 = 4;
 /// Not answering when asked is as bad as being suspected so often.
 const SILENT: u64 = 8;
-/// The time for which a node is shunned doubles so often.
+/// What a way through a shunned node costs beyond: taken only where there is no other.
+const SHUNNED: u64 = 1 << 20;
+/// The time for which a node is shunned doubles so often, and the time between two attempts.
 const DOUBLINGS: u32 = 5;
 
 impl Conduct {
@@ -33,10 +37,13 @@ impl Conduct {
         self.shunned_until.is_some_and(|until| until > now)
     }
 
-    /// What a way through it costs; `None` while it is shunned.
+    /// What a way through it costs; `None` while it is away.
     fn cost(&self, now: Instant) -> Option<u64> {
-        let free = !self.is_shunned(now);
-        free.then_some(u64::from(self.named) * NAMED + u64::from(self.suspected))
+        if self.away_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        let shunned = if self.is_shunned(now) { SHUNNED } else { 0 };
+        Some(shunned + u64::from(self.named) * NAMED + u64::from(self.suspected))
     }
 
     fn name(&mut self, now: Instant, shun: Duration) {
@@ -71,7 +78,7 @@ impl<P: Post> Pipeline<P> {
             Some(wait) => {
                 let longest = self.config.shun * (1 << DOUBLINGS);
                 let until = self.now.after(wait.clamp(self.config.retry, longest));
-                self.conduct.entry(stage).or_default().shunned_until = Some(until);
+                self.conduct.entry(stage).or_default().away_until = Some(until);
                 self.leave(Some(stage), &why);
             }
         }
@@ -105,7 +112,15 @@ impl<P: Post> Pipeline<P> {
         self.flights.clear();
         self.changes.clear();
         self.table = PageTable::new(self.config.pages);
-        self.state = State::Down { retry_at: self.now };
+        // The first new attempt at once, further ones ever later: the last resort is a node that
+        // failed a moment ago.
+        let pause = match was_open {
+            true => Duration::ZERO,
+            false => self.config.retry * (1 << self.attempts.min(DOUBLINGS)),
+        };
+        self.attempts = if was_open { 0 } else { self.attempts + 1 };
+        let retry_at = self.now.after(pause);
+        self.state = State::Down { retry_at };
         self.down_since.get_or_insert(self.now);
         let who = because_of.map_or_else(|| "a stage".to_owned(), |node| format!("stage {node}"));
         tracing::warn!(generation = self.name.generation, "{who}: {why}");
