@@ -52,6 +52,7 @@ pub fn requests(random: &mut Random, vocabulary: u32, count: usize) -> Vec<Reque
             stop_ids: Vec::new(),
             ignore_eos: true,
             deadline: None,
+            trace: skein_base::TraceId::default(),
         }
     };
     (0..count).map(one).collect()

@@ -13,6 +13,6 @@ pub mod scores;
 pub mod size;
 
 pub use digest::{Blake3, Sha256};
-pub use id::{ModelId, NodeId, NumericsId};
+pub use id::{ModelId, NodeId, NumericsId, TraceId};
 pub use scores::Scores;
 pub use size::ByteSize;

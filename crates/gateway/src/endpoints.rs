@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::stream;
+use skein_base::TraceId;
 
 use crate::answering::{Answering, Origin, Part};
 use crate::assembly::Assembly;
@@ -73,6 +74,7 @@ struct Arrival {
     client: Client,
     place: Place,
     arrived: std::time::Duration,
+    trace: TraceId,
 }
 
 /// `POST /v1/chat/completions`.
@@ -110,6 +112,7 @@ async fn receive(
     request: Request<Body>,
 ) -> Result<(Arrival, Bytes), ApiError> {
     let arrived = state.now();
+    let trace = request.extensions().get().copied().unwrap_or_default();
     client.take_request(arrived)?;
     let place = state.admit()?;
     let config = &state.config;
@@ -119,6 +122,7 @@ async fn receive(
         client,
         place,
         arrived,
+        trace,
     };
     Ok((arrival, body))
 }
@@ -186,6 +190,7 @@ fn start(
         model,
         common,
         deadline: arrival.state.config.answer_timeout,
+        trace: arrival.trace,
     };
     let mut choices = Vec::with_capacity(prompts.len().saturating_mul(common.choices));
     for (prompt, max_tokens) in prompts.into_iter().zip(lengths) {

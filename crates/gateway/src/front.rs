@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
+use skein_base::TraceId;
 use tracing::Instrument as _;
 
 use crate::error::{ApiError, quote};
@@ -16,6 +17,8 @@ use crate::{cors, endpoints, ids};
 
 /// Header with the id of a request, in and out.
 const REQUEST_ID: &str = "x-request-id";
+/// W3C's Trace Context: the client's own name for what it is doing.
+const TRACE_PARENT: &str = "traceparent";
 
 /// Everything that can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +33,13 @@ enum Endpoint {
 }
 
 /// Answers one request; never fails and never panics.
-pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Response {
+pub(crate) async fn handle(state: Arc<State>, mut request: Request<Body>) -> Response {
     let arrived = state.now();
+    let trace = request.headers().get(TRACE_PARENT);
+    let trace = trace.and_then(|parent| TraceId::of_traceparent(parent.to_str().ok()?));
+    let trace = trace.unwrap_or_else(|| state.ids.trace());
+    // For whoever submits it.
+    request.extensions_mut().insert(trace);
     let id = request
         .headers()
         .get(REQUEST_ID)
@@ -42,7 +50,7 @@ pub(crate) async fn handle(state: Arc<State>, request: Request<Body>) -> Respons
     let endpoint = Endpoint::of(request.uri().path());
     let label = endpoint.as_ref().map_or("unknown", Endpoint::label);
     let cors = cors::Grant::of(&state.config.cors_origins, request.headers());
-    let span = tracing::info_span!("gateway.request", request_id = %id, %method, %path, client = tracing::field::Empty);
+    let span = tracing::info_span!("gateway.request", request_id = %id, %trace, %method, %path, client = tracing::field::Empty);
 
     let answer = answer(&state, endpoint, request).instrument(span.clone());
     let mut response = match AssertUnwindSafe(answer).catch_unwind().await {

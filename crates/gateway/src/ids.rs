@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
+use skein_base::TraceId;
 use skein_runtime::Secret32;
 
 /// Longest id of a client's own that is passed on, in bytes.
@@ -37,6 +38,12 @@ impl Ids {
     pub(crate) fn seed(&self) -> u64 {
         let drawn = self.draw();
         u64::from_le_bytes(drawn[..8].try_into().expect("eight bytes"))
+    }
+
+    /// The trace of a request whose client gave none.
+    pub(crate) fn trace(&self) -> TraceId {
+        let drawn = self.draw();
+        TraceId(drawn[..16].try_into().expect("sixteen bytes"))
     }
 
     fn draw(&self) -> [u8; 32] {

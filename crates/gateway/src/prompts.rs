@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use serde_json::Value;
+use skein_base::TraceId;
 use skein_serving::{ClientId, Event, Request, SubmitError};
 use skein_text::{ChatRequest, Specials};
 
@@ -122,6 +123,7 @@ pub(crate) struct Submission<'a> {
     pub(crate) model: &'a Model,
     pub(crate) common: &'a Common,
     pub(crate) deadline: Duration,
+    pub(crate) trace: TraceId,
 }
 
 impl Submission<'_> {
@@ -144,6 +146,7 @@ impl Submission<'_> {
             stop_ids: self.model.stop_ids.clone(),
             ignore_eos: self.common.ignore_eos,
             deadline: Some(self.deadline),
+            trace: self.trace,
         };
         self.model.backend.submit(request).map_err(refused)
     }

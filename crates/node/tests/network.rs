@@ -9,7 +9,7 @@ mod harness;
 
 use std::thread;
 
-use harness::network::{Up, complete, lives, signal_pid};
+use harness::network::{Up, complete, complete_with, lives, signal_pid};
 use harness::{Home, Serving, fixture, wait_for};
 use serde_json::{Value, json};
 
@@ -148,6 +148,35 @@ fn a_network_starts_again_and_leaves_nothing_behind() {
     signal_pid(up.id(), "KILL");
     wait_for(|| !pids.iter().any(|pid| lives(*pid)));
     up.stop("KILL");
+}
+
+/// One name of a request in the logs of all processes that work for it.
+#[test]
+fn a_request_can_be_followed_through_all_processes() {
+    let home = Home::new();
+    let path = fixture("qwen2");
+    let common = [
+        "--model",
+        &path,
+        "--slices",
+        "2",
+        "--threads",
+        "1",
+        "--kv-memory",
+        "4MiB",
+    ];
+    let log = ["--log", "info,skein_serving=debug"];
+    let args: Vec<&str> = common.iter().chain(&log).copied().collect();
+    let up = Up::start(&home, "state", &args);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n");
+    complete_with(&up.address, &requests("qwen2")[0], &parent);
+    let network = up.network();
+    assert_eq!(up.stop("TERM").code, 0);
+    for node in network["nodes"].as_array().expect("nodes") {
+        let log = std::fs::read_to_string(node["log"].as_str().expect("a path")).expect("a log");
+        assert!(log.contains(trace), "{}: {log}", node["name"]);
+    }
 }
 
 /// A process that is killed comes back; one that can never start ends the whole with its words.

@@ -123,7 +123,13 @@ pub struct LinkReader<S = TcpStream> {
 pub struct LinkWriter<S = TcpStream> {
     stream: WriteHalf<TlsStream<S>>,
     config: LinkConfig,
+    /// A frame with its length, so that both go out at once: two writes are two records, two packets
+    /// and two wake-ups of the other side.
+    whole: Vec<u8>,
 }
+
+/// Memory for outgoing frames that a link keeps between them.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// Both directions of a link.
 pub type Halves<S = TcpStream> = (LinkReader<S>, LinkWriter<S>);
@@ -204,6 +210,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let mut writer = LinkWriter {
         stream: write,
         config,
+        whole: Vec::new(),
     };
     writer.send(protocol.as_bytes()).await?;
     let theirs = reader.next(PROTOCOL_BYTES_MAX).await?;
@@ -260,12 +267,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LinkWriter<S> {
         let length = u32::try_from(found).ok().filter(|_| found <= max);
         let length = length.ok_or(LinkError::TooLong { found, max })?;
         let allowed = self.config.frame_timeout;
+        self.whole.clear();
+        self.whole.extend_from_slice(&length.to_le_bytes());
+        self.whole.extend_from_slice(bytes);
         let sending = async {
-            self.stream.write_all(&length.to_le_bytes()).await?;
-            self.stream.write_all(bytes).await?;
+            self.stream.write_all(&self.whole).await?;
             self.stream.flush().await
         };
         let sent = timeout(allowed, sending).await;
+        self.whole.shrink_to(KEPT_BYTES);
         let what = "sending a frame";
         Ok(sent.ok_or(LinkError::Timeout { what, allowed })??)
     }

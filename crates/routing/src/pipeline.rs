@@ -34,7 +34,7 @@ use std::fmt;
 use std::thread::Thread;
 use std::time::Duration;
 
-use skein_base::{ModelId, NodeId, NumericsId};
+use skein_base::{ModelId, NodeId, NumericsId, TraceId};
 use skein_model::kv::{PAGE_POSITIONS, PageTable};
 use skein_model::{KvFull, Sequence};
 use skein_runtime::{Instant, Secret32};
@@ -174,6 +174,8 @@ pub struct RemoteSequence {
     name: u64,
     /// Whether the stages know it.
     known: bool,
+    /// The request that the stages know it is for.
+    trace: Option<TraceId>,
     pages: Sequence,
 }
 
@@ -309,6 +311,7 @@ impl<P: Post> Paging for Pipeline<P> {
             generation: self.name.generation,
             name: self.next_sequence,
             known: false,
+            trace: None,
             pages: self.table.sequence(),
         }
     }
@@ -328,6 +331,8 @@ impl<P: Post> Paging for Pipeline<P> {
             generation: self.name.generation,
             name: new,
             known: of.known,
+            // Stages take it from where it was forked; whoever asked for that is somebody else.
+            trace: None,
             pages: self.table.fork(&of.pages, len),
         }
     }
@@ -375,6 +380,7 @@ impl<P: Post> Executor for Pipeline<P> {
             rows: entry.rows as u32,
             scored: entry.scored,
             asked: entry.asked.to_vec(),
+            trace: (entry.sequence.trace != Some(entry.trace)).then_some(entry.trace),
         });
         let work = Work {
             name: self.name,
@@ -388,6 +394,7 @@ impl<P: Post> Executor for Pipeline<P> {
         let again = more.then(|| (work.changes.clone(), work.shares.clone()));
         for entry in batch.iter_mut() {
             entry.sequence.known = true;
+            entry.sequence.trace = Some(entry.trace);
             self.table.advance(&mut entry.sequence.pages, entry.rows);
         }
         let ticket = Ticket(self.next_ticket);

@@ -459,8 +459,8 @@ impl<S: Stage> Host<S> {
         if let Some(next) = circuit.next {
             self.sends.push((To::Node(next), Message::Close { name }));
         }
-        for sequence in circuit.sequences.into_values() {
-            self.stage.release(sequence);
+        for held in circuit.sequences.into_values() {
+            self.stage.release(held.sequence);
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use skein_base::TraceId;
+
 use crate::stage::{StageError, StageLimits};
 
 /// Who asks. Fairness is between clients, and KV is shared within one client only.
@@ -38,6 +40,8 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Time from submission after which the answer ends as it is.
     pub deadline: Option<Duration>,
+    /// Names the request in the logs of all machines that work for it.
+    pub trace: TraceId,
 }
 
 /// What happens to a request, in order: `Started` once, `Token` for each, then `Finished` or

@@ -2,7 +2,7 @@
 
 use std::thread::Thread;
 
-use skein_base::Scores;
+use skein_base::{Scores, TraceId};
 use skein_model::kv::PAGE_POSITIONS;
 use skein_model::{
     ForwardError, Input, KvFull, KvPages, Output, ScoreRows, Segment, Sequence, SliceModel,
@@ -45,6 +45,8 @@ pub struct BatchEntry<'a, Q> {
     pub scored: bool,
     /// Ids to score beside the best ones.
     pub asked: &'a [u32],
+    /// The request that it is for.
+    pub trace: TraceId,
 }
 
 /// Pages of KV, with the contracts of [`KvPages`]. Computes nothing and is cheap.

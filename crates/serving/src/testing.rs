@@ -349,6 +349,7 @@ impl Executor for FakePipeline {
                     rows: entry.rows,
                     scored: entry.scored,
                     asked: entry.asked,
+                    trace: skein_base::TraceId::default(),
                 }
             })
             .collect();
@@ -460,6 +461,7 @@ pub(crate) fn request(client: &str, prompt: &[u32], max_tokens: usize) -> Reques
         stop_ids: Vec::new(),
         ignore_eos: false,
         deadline: None,
+        trace: skein_base::TraceId::default(),
     }
 }
 
@@ -487,5 +489,6 @@ pub(crate) fn random_request(random: &mut Random, clients: u64) -> Request {
         stop_ids: vec![random.below(u64::from(PLAIN)) as u32],
         ignore_eos: random.below(2) == 0,
         deadline: None,
+        trace: skein_base::TraceId::default(),
     }
 }

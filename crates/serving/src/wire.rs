@@ -29,7 +29,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use skein_base::codec::Writer;
-use skein_base::{Blake3, ModelId, NodeId, NumericsId, Scores};
+use skein_base::{Blake3, ModelId, NodeId, NumericsId, Scores, TraceId};
 
 use crate::view::StageReport;
 
@@ -41,6 +41,15 @@ pub const PROTOCOL: &str = "/skein/stage/1";
 /// A circuit: drawn at random by its entry, and told only to those on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CircuitId(pub [u8; 16]);
+
+impl std::fmt::Display for CircuitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Whoever reads a log shall not be able to speak for the circuit.
+        self.0[..4]
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// A circuit at one time: after a fault the same circuit goes on with a higher generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,8 +84,6 @@ pub struct Open {
     pub route: Vec<Hop>,
     /// Hops before the receiver.
     pub hop: u8,
-    /// Joins what is logged about it on all machines.
-    pub trace: [u8; 16],
     /// What pays for it; empty where nothing is to be paid.
     pub voucher: Vec<u8>,
     /// Hash of the key with which the entry attaches itself to the last stage.
@@ -146,6 +153,8 @@ pub struct Share {
     pub scored: bool,
     /// Ids to score beside the best ones.
     pub asked: Vec<u32>,
+    /// The request that the sequence is for, where it is another than before.
+    pub trace: Option<TraceId>,
 }
 
 /// Rows on their way into a slice.

@@ -138,6 +138,7 @@ fn random_request(random: &mut Random, vocabulary: u32) -> Request {
         stop_ids: vec![],
         ignore_eos: true,
         deadline: None,
+        trace: skein_base::TraceId::default(),
     }
 }
 
@@ -263,6 +264,7 @@ fn the_engine_says_what_transformers_says() {
                 stop_ids: vec![],
                 ignore_eos: true,
                 deadline: None,
+                trace: skein_base::TraceId::default(),
             };
             engine.handle().submit(request).unwrap()
         };

@@ -34,8 +34,17 @@ pub struct Shape {
     pub kv_heads: u32,
 }
 
-/// The known shapes: Qwen2.5-0.5B's, and one for a quick look.
-pub const SHAPES: [Shape; 2] = [
+/// The known shapes: Qwen2.5-0.5B's, one that a laptop runs with ease, and one for a quick look.
+pub const SHAPES: [Shape; 3] = [
+    Shape {
+        name: "tiny",
+        vocabulary: 2048,
+        hidden: 256,
+        intermediate: 704,
+        layers: 8,
+        heads: 4,
+        kv_heads: 2,
+    },
     Shape {
         name: "qwen2.5-0.5b",
         vocabulary: 151_936,

@@ -2,11 +2,12 @@
 
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use skein_base::NodeId;
 use skein_routing::Inbox;
 use skein_runtime::{Clock, Secret32, Tasks};
 use skein_serving::{Engine, EngineConfig};
@@ -24,8 +25,10 @@ use crate::up::state::{State, free_addresses};
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// Stages.
+    /// Slices.
     pub stages: u32,
+    /// Stages of each slice.
+    pub replicas: u32,
     /// Tokens for which every stage has KV.
     pub kv_tokens: u32,
     /// Threads of each stage.
@@ -40,6 +43,8 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Running {
     stages: Vec<Stage>,
+    members: Vec<Member>,
+    files: Vec<(PathBuf, PathBuf)>,
     engine: Engine,
     links: Tasks,
     delays: Tasks,
@@ -77,12 +82,14 @@ impl Running {
         let members = members(opened, state, (wanted, &delays), clock);
         let members = members?;
         let mut stages = Vec::new();
+        let mut files = Vec::new();
         for member in &members[1..] {
             state
                 .write_config(member)
                 .map_err(|error| failed(error.to_string()))?;
             let (config, log) = (state.config(&member.name), state.log(&member.name));
             stages.push(spawn(&config, &log).map_err(NodeError::System)?);
+            files.push((config, log));
         }
         for stage in &mut stages {
             wait_until_ready(&mut stage.child).map_err(failed)?;
@@ -103,6 +110,8 @@ impl Running {
         let engine = Engine::start_with(pipeline, config, Arc::clone(clock), Secret32::random()?)?;
         Ok(Self {
             stages,
+            members,
+            files,
             engine,
             links: link_tasks,
             delays,
@@ -112,6 +121,34 @@ impl Running {
     /// The entry.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Kills the process of a node, as by SIGKILL. Its index, for [`Self::restart`].
+    pub fn kill(&mut self, node: NodeId) -> Option<usize> {
+        let index = self.members[1..].iter().position(|m| m.node == node)?;
+        // It may have ended by itself, which is as good.
+        let _ = self.stages[index].child.kill();
+        Some(index)
+    }
+
+    /// Starts a process again; ready or not.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn restart(&mut self, index: usize) -> Result<(), NodeError> {
+        let (config, log) = &self.files[index];
+        // Its port is free once it is gone.
+        self.stages[index].child.wait().map_err(NodeError::System)?;
+        self.stages[index] = spawn(config, log).map_err(NodeError::System)?;
+        Ok(())
+    }
+
+    /// Waits until a process that was started again is ready.
+    ///
+    /// # Errors
+    /// If it ended before.
+    pub fn wait(&mut self, index: usize) -> Result<(), NodeError> {
+        wait_until_ready(&mut self.stages[index].child).map_err(NodeError::Failed)
     }
 
     /// Ends all of it.
@@ -143,7 +180,8 @@ fn members(
 ) -> Result<Vec<Member>, NodeError> {
     let failed = |error: &dyn std::error::Error| NodeError::Failed(error.to_string());
     let profile = opened.checkpoint.profile();
-    let places = layout::places(profile.layers, wanted.stages, 1).map_err(|e| failed(&e))?;
+    let places =
+        layout::places(profile.layers, wanted.stages, wanted.replicas).map_err(|e| failed(&e))?;
     let nodes = state.nodes();
     let id = |name: &str| {
         state.make_node(name).map_err(|error| failed(&error))?;

@@ -10,6 +10,9 @@
 //!   share its memory and its cores, so the bound is that of one process.
 //! - **Prefill in chunks**: with a core for each stage, the time of `C` chunks through `S` stages is
 //!   `(C + S - 1) / (C * S)` of what one stage after the other takes.
+//! - **A fault** stops a session until the fault is noticed, a way is set up again, and what the session
+//!   had (prompt and answer so far) is computed again: its prefill through all stages. Cold, a process
+//!   must be started and its weights be read before.
 //! - **Delay**: a token takes what is computed, and each leg once.
 
 use std::sync::Arc;
@@ -44,6 +47,8 @@ pub enum PipelineBenchError {
 const LOOK: Duration = Duration::from_millis(2);
 /// Tokens of each session before its speed is measured: until all of them run.
 const WARM: usize = 4;
+/// Tokens after a fault, among which the stall is.
+const AFTER: usize = 12;
 
 /// An engine, whatever is behind it.
 #[derive(Debug)]
@@ -70,6 +75,7 @@ impl Subject {
             stop_ids: Vec::new(),
             ignore_eos: true,
             deadline: None,
+            trace: skein_base::TraceId::default(),
         }
     }
 
@@ -113,6 +119,35 @@ impl Subject {
         let all = all(reading);
         let (speed, read) = tokio::join!(speed, all);
         read.map(|()| speed)
+    }
+
+    /// Longest time between two tokens of a session, in seconds, when `fault` happens after some of
+    /// them and `prompt` tokens.
+    ///
+    /// # Errors
+    /// See [`PipelineBenchError`].
+    ///
+    /// # Cancel safety
+    /// Cancelled, the request ends.
+    pub async fn stall(
+        &mut self,
+        prompt: usize,
+        fault: impl FnOnce(),
+    ) -> Result<f64, PipelineBenchError> {
+        let request = self.request(prompt, WARM + AFTER);
+        let mut generation = self.handle.submit(request)?;
+        for _ in 0..WARM {
+            token(&mut generation).await?;
+        }
+        fault();
+        let (mut last, mut longest) = (self.clock.now(), Duration::ZERO);
+        for _ in 0..AFTER {
+            token(&mut generation).await?;
+            let now = self.clock.now();
+            longest = longest.max(now.since(last));
+            last = now;
+        }
+        Ok(longest.as_secs_f64())
     }
 
     /// What the engine says of itself.

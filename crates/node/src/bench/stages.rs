@@ -63,6 +63,7 @@ impl Session {
             rows: 1,
             scored: true,
             asked: &[],
+            trace: skein_base::TraceId::default(),
         }
     }
 }
@@ -127,6 +128,7 @@ impl Measured<'_> {
                 rows: chunk.len(),
                 scored,
                 asked: &[],
+                trace: skein_base::TraceId::default(),
             };
             scores = self.stage.forward(&mut [entry], chunk)?;
         }

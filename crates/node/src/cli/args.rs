@@ -341,7 +341,7 @@ pub struct BenchArgs {
     /// Measure this model instead of one with random weights.
     #[arg(long, short, value_name = "MODEL", conflicts_with = "shape")]
     pub model: Option<String>,
-    /// The shape of the random weights: qwen2.5-0.5b, or small for a quick look.
+    /// The shape of the random weights: qwen2.5-0.5b, tiny, or small for a quick look.
     #[arg(long, value_name = "SHAPE", default_value = "qwen2.5-0.5b")]
     pub shape: String,
     /// What to hold weights in: f32 or bf16.
@@ -380,7 +380,7 @@ pub struct PipelineBenchArgs {
     /// Measure this model instead of one with random weights.
     #[arg(long, short, value_name = "MODEL", conflicts_with = "shape")]
     pub model: Option<String>,
-    /// The shape of the random weights: qwen2.5-0.5b, or small for a quick look.
+    /// The shape of the random weights: qwen2.5-0.5b, tiny, or small for a quick look.
     #[arg(long, value_name = "SHAPE", default_value = "qwen2.5-0.5b")]
     pub shape: String,
     /// What to hold weights in: f32 or bf16.
@@ -416,6 +416,14 @@ pub struct PipelineBenchArgs {
     /// Tokens of each session in the decode measurement.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub decode: usize,
+    /// Lengths of the prompts of sessions whose stage is killed, with the most stages.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "128,512,2048"
+    )]
+    pub faults: Vec<usize>,
     /// One-way delays of links, with the most stages.
     #[arg(
         long,

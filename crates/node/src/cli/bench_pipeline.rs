@@ -29,6 +29,8 @@ use crate::up::state::{State, is_split};
 
 /// Tokens before each decode measurement.
 const BEFORE: usize = 32;
+/// An engine tells of itself a few times a second.
+const LOOK: Duration = Duration::from_millis(600);
 /// Rows of prompts in a batch where prefill is pipelined, and where it is not.
 const CHUNK: u32 = 128;
 
@@ -110,7 +112,8 @@ fn model(
 fn kv_tokens(args: &PipelineBenchArgs) -> u32 {
     let sessions = args.sessions.iter().copied().max().unwrap_or(1);
     let decode = sessions * (BEFORE + args.decode + 64);
-    let prompt = args.prompts.iter().copied().max().unwrap_or(0) + 64;
+    let prompts = args.prompts.iter().chain(&args.faults).copied();
+    let prompt = prompts.max().unwrap_or(0) + 64;
     u32::try_from(decode.max(prompt)).unwrap_or(u32::MAX)
 }
 
@@ -163,6 +166,12 @@ impl Bench<'_> {
         }
         let mut long = Vec::new();
         let most = self.args.stages.iter().copied().max().unwrap_or(1);
+        let mut faults = Vec::new();
+        for replicas in [2, 1] {
+            if !self.args.faults.is_empty() {
+                faults.push(self.faults(most, replicas).await?);
+            }
+        }
         for delay in delays {
             long.push(self.delayed(most, delay.0).await?);
         }
@@ -173,6 +182,7 @@ impl Bench<'_> {
             "rounds": self.args.rounds,
             "decode": rows,
             "first_token": first,
+            "faults": faults,
             "delayed": long,
         }))
     }
@@ -184,6 +194,7 @@ impl Bench<'_> {
     fn wanted(&self, stages: u32) -> Wanted {
         Wanted {
             stages,
+            replicas: 1,
             kv_tokens: self.kv_tokens,
             threads: self.args.threads,
             prefill_rows: CHUNK,
@@ -275,6 +286,50 @@ impl Bench<'_> {
         Ok(json!({ "subject": name, "lengths": lengths }))
     }
 
+    /// One session while a stage that it uses is killed: how long it stands still, by what it had.
+    async fn faults(&self, stages: u32, replicas: u32) -> Result<Value, CommandError> {
+        let name = match replicas {
+            1 => format!("{stages} stages, started again (cold)"),
+            _ => format!("{stages} stages x {replicas}, another one takes over (warm)"),
+        };
+        self.note(&name);
+        let mut running = self.start(Wanted {
+            replicas,
+            ..self.wanted(stages)
+        })?;
+        let mut subject = self.subject(running.engine());
+        let mut lengths = Vec::new();
+        for prompt in &self.args.faults {
+            let mut stalls = Vec::new();
+            for round in 0..self.args.rounds {
+                // Before a session runs nothing has been said about who is used.
+                subject.first_token(1).await?;
+                skein_runtime::sleep(LOOK).await;
+                let view = subject.view();
+                let used: Vec<_> = view.executor.stages.iter().filter(|s| s.serving).collect();
+                let victim = used[round % used.len()].node;
+                let mut killed = None;
+                let stall = subject.stall(*prompt, || {
+                    killed = running.kill(victim);
+                    let again = killed.filter(|_| replicas == 1);
+                    if let Some(Err(error)) = again.map(|index| running.restart(index)) {
+                        tracing::warn!(%error, "a stage was not started again");
+                    }
+                });
+                stalls.push(stall.await?);
+                if let Some(index) = killed {
+                    if replicas > 1 {
+                        running.restart(index)?;
+                    }
+                    running.wait(index)?;
+                }
+            }
+            lengths.push(json!({ "prompt": prompt, "seconds": median(&stalls) }));
+        }
+        running.end().await;
+        Ok(json!({ "subject": name, "lengths": lengths }))
+    }
+
     /// One session over long links: what a token takes beyond computing and the legs.
     async fn delayed(&self, stages: u32, delay: Duration) -> Result<Value, CommandError> {
         let name = format!("{stages} stages, links of {} one way", Span(delay));
@@ -309,7 +364,7 @@ impl Figures {
     /// What the engine says after a measurement of one session.
     async fn see(&mut self, subject: &Subject) {
         // It tells a few times a second.
-        skein_runtime::sleep(Duration::from_millis(600)).await;
+        skein_runtime::sleep(LOOK).await;
         let view = subject.view();
         self.step.push(view.step.median.as_secs_f64());
         if let Some(hop) = view.executor.hop {
@@ -328,7 +383,7 @@ fn table(report: &Value) -> String {
     );
     for row in list(&report["decode"]) {
         out.push_str(&format!(
-            "  {:<34}",
+            "  {:<48}",
             row["subject"].as_str().unwrap_or_default()
         ));
         for speed in list(&row["speeds"]) {
@@ -343,25 +398,14 @@ fn table(report: &Value) -> String {
         out.push('\n');
     }
     out.push_str("\nfirst token, seconds by length of the prompt\n");
-    for row in list(&report["first_token"]) {
-        out.push_str(&format!(
-            "  {:<34}",
-            row["subject"].as_str().unwrap_or_default()
-        ));
-        for length in list(&row["lengths"]) {
-            out.push_str(&format!(
-                "  {}: {:.3}",
-                length["prompt"],
-                number(&length["seconds"])
-            ));
-        }
-        out.push('\n');
-    }
+    out.push_str(&lengths(&report["first_token"]));
+    out.push_str("\na stage is killed: seconds without a token, by length of the prompt\n");
+    out.push_str(&lengths(&report["faults"]));
     out.push_str("\nlong links, milliseconds of a token\n");
     for row in list(&report["delayed"]) {
         let ms = |name: &str| number(&row[name]) * 1e3;
         out.push_str(&format!(
-            "  {:<34}  {:.1} in all: {:.1} computing, {} legs of {:.0}, {:.2} beyond\n",
+            "  {:<48}  {:.1} in all: {:.1} computing, {} legs of {:.0}, {:.2} beyond\n",
             row["subject"].as_str().unwrap_or_default(),
             ms("token_seconds"),
             ms("computing_seconds"),
@@ -369,6 +413,23 @@ fn table(report: &Value) -> String {
             ms("delay_seconds"),
             ms("beyond_seconds"),
         ));
+    }
+    out
+}
+
+/// Seconds by length of the prompt, a line for each subject.
+fn lengths(rows: &Value) -> String {
+    let mut out = String::new();
+    for row in rows.as_array().into_iter().flatten() {
+        out.push_str(&format!(
+            "  {:<48}",
+            row["subject"].as_str().unwrap_or_default()
+        ));
+        for length in row["lengths"].as_array().into_iter().flatten() {
+            let seconds = length["seconds"].as_f64().unwrap_or(f64::NAN);
+            out.push_str(&format!("  {}: {seconds:.3}", length["prompt"]));
+        }
+        out.push('\n');
     }
     out
 }

@@ -84,6 +84,7 @@ impl SamplingArgs {
             stop_ids: model.stop_ids.clone(),
             ignore_eos: false,
             deadline: None,
+            trace: skein_base::TraceId::default(),
         })
     }
 }

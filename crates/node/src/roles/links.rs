@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use skein_base::NodeId;
 use skein_p2p::{Identity, LinkConfig, LinkEvent, LinkEventKind, Links, LinksConfig};
 use skein_routing::{Inbox, Incoming};
 use skein_runtime::Tasks;
-use skein_runtime::channel::{Receiver, Sender, bounded};
+use skein_runtime::channel::{Receiver, bounded};
 use skein_serving::wire::{Message, PROTOCOL, decode};
 
 use super::stage::HostEvent;
@@ -25,6 +26,8 @@ const EVENTS_MAX: usize = 1024;
 const QUEUE_MAX: usize = 512;
 /// Most links that one node makes to this one.
 const LINKS_PER_NODE_MAX: usize = 4;
+/// How often to look whether a host has room again.
+const ROOM: Duration = Duration::from_millis(1);
 /// Idle links say so many times that they are alive before silence counts.
 const SIGNS: u32 = 4;
 
@@ -32,7 +35,7 @@ const SIGNS: u32 = 4;
 #[derive(Debug, Default)]
 pub struct Recipients {
     /// The stage of this node.
-    pub host: Option<Sender<HostEvent>>,
+    pub host: Option<SyncSender<HostEvent>>,
     /// The entry of this node.
     pub inbox: Option<Inbox>,
 }
@@ -49,7 +52,7 @@ pub fn start(
     (tasks, recipients): (&Tasks, Recipients),
 ) -> io::Result<Links> {
     let config = config(settings, own.node());
-    let (ready, started) = mpsc::sync_channel(1);
+    let (ready, started) = sync_channel(1);
     let all = tasks.clone();
     tasks.thread("skein-links", move |stopping| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -79,7 +82,7 @@ pub fn start(
                 () = stopping.cancelled() => {}
                 () = inner.stopping().cancelled_owned() => all.stop(),
             }
-            let report = inner.shutdown(std::time::Duration::from_secs(1)).await;
+            let report = inner.shutdown(Duration::from_secs(1)).await;
             tracing::debug!(?report, "links ended");
         });
     })?;
@@ -137,8 +140,7 @@ async fn give_out(links: Links, mut events: Receiver<LinkEvent>, to: Recipients)
                         node,
                         dialled,
                     };
-                    // A host that is gone misses nothing.
-                    let _ = host.send(closed).await;
+                    hand(host, closed).await;
                 }
             }
         }
@@ -179,6 +181,14 @@ async fn give_message(links: &Links, to: &Recipients, from: (u64, NodeId), messa
             node,
             message,
         };
-        let _ = host.send(message).await;
+        hand(host, message).await;
+    }
+}
+
+/// Waits for room: a host that computes makes some after its pass. One that is gone misses nothing.
+async fn hand(host: &SyncSender<HostEvent>, mut event: HostEvent) {
+    while let Err(TrySendError::Full(back)) = host.try_send(event) {
+        event = back;
+        skein_runtime::sleep(ROOM).await;
     }
 }

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use skein_base::{ByteSize, NodeId};
 use skein_model::{Pool, SliceModel};
 use skein_p2p::Links;
-use skein_runtime::channel::{Receiver, Sender, bounded};
 use skein_runtime::{CancellationToken, Clock, Instant, Tasks};
 use skein_serving::host::{Host, HostConfig, LinkId, Sender as From, SliceIdentity, To};
 use skein_serving::wire::{Message, encode};
@@ -48,9 +48,10 @@ pub enum HostEvent {
     },
 }
 
-/// Where links put what is for a host, and where the host takes it from.
-pub fn events() -> (Sender<HostEvent>, Receiver<HostEvent>) {
-    bounded(EVENTS_MAX)
+/// Where links put what is for a host, and where the host takes it from. A channel of threads: it wakes
+/// the one that computes without a detour through the asynchronous runtime.
+pub fn events() -> (SyncSender<HostEvent>, Receiver<HostEvent>) {
+    sync_channel(EVENTS_MAX)
 }
 
 /// Loads the slice that the settings name.
@@ -112,14 +113,12 @@ pub fn start<S: Stage + 'static>(
     events: Receiver<HostEvent>,
     (clock, tasks, drain): (Arc<dyn Clock>, &Tasks, Duration),
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Handle::current();
     let body = move |stopping: CancellationToken| {
         let mut running = Running {
             host,
             links,
             events,
             clock,
-            runtime,
         };
         running.run(&stopping);
         running.leave(drain);
@@ -132,7 +131,6 @@ struct Running<S: Stage> {
     links: Links,
     events: Receiver<HostEvent>,
     clock: Arc<dyn Clock>,
-    runtime: tokio::runtime::Handle,
 }
 
 impl<S: Stage> Running<S> {
@@ -166,11 +164,10 @@ impl<S: Stage> Running<S> {
 
     /// Waits for an event, not beyond the next tick. False if none will come any more.
     fn wait(&mut self) -> bool {
-        let event = skein_runtime::timeout(TICK, self.events.recv());
-        match self.runtime.block_on(event) {
-            Some(Some(event)) => self.take_in(event),
-            Some(None) => return false,
-            None => {}
+        match self.events.recv_timeout(TICK) {
+            Ok(event) => self.take_in(event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
         }
         true
     }

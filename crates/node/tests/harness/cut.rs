@@ -169,13 +169,13 @@ impl Cut {
     }
 }
 
-fn private(path: &str, text: &str) {
+pub fn private(path: &str, text: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::write(path, text).expect("written");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set");
 }
 
-fn start(home: &Home, name: &str, config: &str) -> Child {
+pub fn start(home: &Home, name: &str, config: &str) -> Child {
     let file = format!("{name}.toml");
     fs::write(&file, config).expect("written");
     let err = fs::File::create(format!("{name}.err")).expect("a file");

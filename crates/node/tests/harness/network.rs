@@ -100,6 +100,14 @@ pub fn ready(child: &mut Child) -> Result<String, String> {
     Err(String::new())
 }
 
+/// Waits until a stage says that it is ready.
+pub fn ready_stage(child: &mut Child) {
+    let out = child.stdout.as_mut().expect("a pipe");
+    let lines = BufReader::new(out).lines();
+    let mut lines = lines.map(|line| line.expect("readable"));
+    assert!(lines.any(|line| line.starts_with("links on ")), "it ended");
+}
+
 /// Sends a signal to a process by its number.
 pub fn signal_pid(pid: u32, name: &str) {
     let sent = Command::new("kill")
@@ -114,12 +122,12 @@ pub fn lives(pid: u32) -> bool {
     status.contains("State:") && !status.contains("State:\tZ")
 }
 
-fn post(address: &str, path: &str, body: &Value) -> TcpStream {
+fn post(address: &str, path: &str, headers: &str, body: &Value) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     let body = body.to_string();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).expect("sent");
@@ -128,8 +136,13 @@ fn post(address: &str, path: &str, body: &Value) -> TcpStream {
 
 /// The choices of a completion, with all that fixes them.
 pub fn complete(address: &str, body: &Value) -> Value {
+    complete_with(address, body, "")
+}
+
+/// The same with headers of the client's.
+pub fn complete_with(address: &str, body: &Value, headers: &str) -> Value {
     let mut answer = String::new();
-    let mut stream = post(address, "/v1/completions", body);
+    let mut stream = post(address, "/v1/completions", headers, body);
     stream.read_to_string(&mut answer).expect("read");
     let (_, content) = answer.split_once("\r\n\r\n").expect("a body");
     let (start, end) = (content.find('{'), content.rfind('}'));
@@ -164,7 +177,7 @@ pub fn stream(address: &str, body: &Value, mut seen: impl FnMut(usize)) -> Strea
     let mut body = body.clone();
     body["stream"] = true.into();
     let began = Instant::now();
-    let connection = post(address, "/v1/completions", &body);
+    let connection = post(address, "/v1/completions", "", &body);
     let mut answer = Streamed::default();
     for line in BufReader::new(connection).lines() {
         let line = line.expect("the server goes on");

@@ -64,7 +64,6 @@ impl<P: Post> Pipeline<P> {
             pages: self.config.pages..self.config.pages,
             route: route.collect(),
             hop: 0,
-            trace: self.name.circuit.0,
             voucher: Vec::new(),
             back: self.back_key().hash(),
         }

@@ -1,8 +1,10 @@
 //! One pass over the weights for the waiting batches of several circuits.
 
+use skein_base::TraceId;
 use skein_model::{Input, Output};
 use skein_runtime::{Clock, Instant};
 
+use super::circuit::Held;
 use super::{Host, To};
 use crate::stage::{BatchEntry, Stage, StageError};
 use crate::wire::{Change, CircuitId, Failure, Message, Outcome, Rows, Share, Spent, Work};
@@ -12,7 +14,7 @@ struct Taken<Q> {
     circuit: CircuitId,
     work: Work,
     came: Instant,
-    sequences: Vec<Q>,
+    sequences: Vec<Held<Q>>,
 }
 
 impl<Q> Taken<Q> {
@@ -105,16 +107,21 @@ impl<S: Stage> Host<S> {
         match change {
             Change::Release { sequence } => {
                 // One that never had rows here is not known.
-                if let Some(sequence) = circuit.sequences.remove(&sequence) {
-                    self.stage.release(sequence);
+                if let Some(held) = circuit.sequences.remove(&sequence) {
+                    tracing::debug!(trace = %held.trace, circuit = %id, sequence, "released");
+                    self.stage.release(held.sequence);
                 }
             }
             Change::Fork { new, of, len } => {
                 let len = len as usize;
                 let known = circuit.sequences.contains_key(&new);
                 let of = circuit.sequences.get(&of).filter(|_| !known);
-                let of = of.filter(|of| len <= self.stage.filled(of));
-                let fork = self.stage.fork(of.ok_or(Failure::Protocol)?, len);
+                let of = of.filter(|of| len <= self.stage.filled(&of.sequence));
+                let of = of.ok_or(Failure::Protocol)?;
+                let fork = Held {
+                    sequence: self.stage.fork(&of.sequence, len),
+                    trace: of.trace,
+                };
                 circuit.sequences.insert(new, fork);
             }
         }
@@ -124,25 +131,34 @@ impl<S: Stage> Host<S> {
     }
 
     /// The sequence of a share, with room for its rows, out of the circuit.
-    fn share(&mut self, id: CircuitId, share: &Share) -> Result<S::Sequence, Failure> {
+    fn share(&mut self, id: CircuitId, share: &Share) -> Result<Held<S::Sequence>, Failure> {
         let circuit = self.circuits.get_mut(&id).ok_or(Failure::Protocol)?;
-        let mut sequence = match circuit.sequences.remove(&share.sequence) {
-            Some(sequence) => sequence,
-            None if share.position == 0 => self.stage.sequence(),
+        let mut held = match circuit.sequences.remove(&share.sequence) {
+            Some(held) => held,
+            None if share.position == 0 => Held {
+                sequence: self.stage.sequence(),
+                trace: TraceId::default(),
+            },
             None => return Err(Failure::Protocol),
         };
+        if let Some(trace) = share.trace {
+            held.trace = trace;
+            let (sequence, position) = (share.sequence, share.position);
+            tracing::debug!(%trace, circuit = %id, sequence, position, "works for a request");
+        }
+        let sequence = &mut held.sequence;
         let position = share.position as usize;
         let len = position + share.rows as usize;
-        let needed = self.stage.pages_needed(&sequence, len);
-        let expected = share.rows > 0 && self.stage.filled(&sequence) == position;
+        let needed = self.stage.pages_needed(sequence, len);
+        let expected = share.rows > 0 && self.stage.filled(sequence) == position;
         let agreed = u64::from(circuit.used) + needed as u64 <= u64::from(circuit.pages);
-        let reserved = expected && agreed && self.stage.reserve(&mut sequence, len).is_ok();
+        let reserved = expected && agreed && self.stage.reserve(sequence, len).is_ok();
         if !reserved {
-            circuit.sequences.insert(share.sequence, sequence);
+            circuit.sequences.insert(share.sequence, held);
             return Err(Failure::Protocol);
         }
         circuit.used += needed as u32;
-        Ok(sequence)
+        Ok(held)
     }
 
     fn give_back(&mut self, taken: &mut Taken<S::Sequence>) {
@@ -150,8 +166,8 @@ impl<S: Stage> Host<S> {
         let Some(circuit) = self.circuits.get_mut(&taken.circuit) else {
             return;
         };
-        for (name, sequence) in names.zip(taken.sequences.drain(..)) {
-            circuit.sequences.insert(name, sequence);
+        for (name, held) in names.zip(taken.sequences.drain(..)) {
+            circuit.sequences.insert(name, held);
         }
     }
 
@@ -203,12 +219,13 @@ impl<S: Stage> Host<S> {
         let scored: Vec<usize> = chosen.iter().map(Taken::scored).collect();
         let mut batch = Vec::new();
         for taken in chosen.iter_mut() {
-            for (share, sequence) in taken.work.shares.iter().zip(&mut taken.sequences) {
+            for (share, held) in taken.work.shares.iter().zip(&mut taken.sequences) {
                 batch.push(BatchEntry {
-                    sequence,
+                    sequence: &mut held.sequence,
                     rows: share.rows as usize,
                     scored: share.scored,
                     asked: &share.asked,
+                    trace: held.trace,
                 });
             }
         }

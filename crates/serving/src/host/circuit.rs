@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use skein_base::NodeId;
+use skein_base::{NodeId, TraceId};
 use skein_runtime::Instant;
 
 use super::LinkId;
@@ -13,6 +13,13 @@ pub(super) enum State {
     /// The stages behind, or the way back, are not there yet.
     Opening,
     Open,
+}
+
+/// A sequence, and the request that it was last for.
+#[derive(Debug)]
+pub(super) struct Held<Q> {
+    pub(super) sequence: Q,
+    pub(super) trace: TraceId,
 }
 
 #[derive(Debug)]
@@ -30,7 +37,7 @@ pub(super) struct Circuit<Q> {
     pub(super) pages: u32,
     /// Pages in use, shared ones counted once.
     pub(super) used: u32,
-    pub(super) sequences: BTreeMap<u64, Q>,
+    pub(super) sequences: BTreeMap<u64, Held<Q>>,
     /// The next batch to run.
     pub(super) number: u64,
     /// Batches to run, with the time that they came.

@@ -42,7 +42,6 @@ fn open(name: CircuitName, pages: Range<u32>) -> Message {
             layers: 0..4,
         }],
         hop: 0,
-        trace: [0; 16],
         voucher: Vec::new(),
         back: KEY.hash(),
     })
@@ -55,6 +54,7 @@ fn share(sequence: u64, position: u32, rows: u32) -> Share {
         rows,
         scored: true,
         asked: Vec::new(),
+        trace: None,
     }
 }
 

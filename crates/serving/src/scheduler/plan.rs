@@ -106,7 +106,7 @@ impl<E: Executor> Scheduler<E> {
                 .push((key, entry));
         }
         let mut chosen = self.in_turn(decode, |turns| turns.decoded);
-        chosen.truncate(self.decode_rows(chosen.len(), stage));
+        chosen.truncate(self.decode_rows(stage));
         let mut budget = self.config.prefill_rows_max;
         for mut entry in self.in_turn(prefill, |turns| turns.prefilled) {
             if budget == 0 {
@@ -123,12 +123,30 @@ impl<E: Executor> Scheduler<E> {
         chosen
     }
 
-    /// Most sessions that decode in one batch. Where stages follow each other, many sessions are
-    /// spread over batches so that every stage has one; few are not, since reading the weights once
-    /// for all of them is worth more.
-    fn decode_rows(&self, ready: usize, stage: &E) -> usize {
-        let spread = ready.div_ceil(stage.limits().depth.max(1));
-        self.config.decode_rows_max.min(spread.max(TOGETHER))
+    /// Most sessions that decode in the next batch; none if enough batches are on their way.
+    ///
+    /// Where stages follow each other, many sessions are spread over batches so that every stage has
+    /// one. Few are not: reading the weights once for all of them is worth more. So those that come
+    /// back early wait for the others, or small batches would stay small for ever.
+    fn decode_rows(&self, stage: &E) -> usize {
+        let decodes = |session: &&Session<_>| {
+            let ready = |kv: &_| session.history.len() - stage.filled(kv) == 1;
+            let kv = session
+                .kv
+                .as_ref()
+                .filter(|_| session.paused_since.is_none());
+            kv.is_some_and(|kv| session.awaited || ready(kv))
+        };
+        let all = self.sessions.values().filter(decodes).count();
+        let most = stage.limits().depth.max(1);
+        let batches = all.div_ceil(TOGETHER).clamp(1, most);
+        let on_their_way = self.flights.values().filter(|flight| flight.decodes());
+        if on_their_way.count() >= batches {
+            return 0;
+        }
+        self.config
+            .decode_rows_max
+            .min(all.div_ceil(batches).max(TOGETHER))
     }
 
     /// The first of each client, then the second of each and so on; clients in the order of their

@@ -15,6 +15,13 @@ pub(super) struct Flight {
     began: Instant,
 }
 
+impl Flight {
+    /// Whether sessions get a token from it.
+    pub(super) fn decodes(&self) -> bool {
+        self.plan.entries.iter().any(|entry| entry.scored)
+    }
+}
+
 impl<E: Executor> Scheduler<E> {
     /// Begins a plan. If the batch is refused, each entry is begun alone, so that only those fail
     /// that are themselves at fault.
@@ -60,6 +67,7 @@ impl<E: Executor> Scheduler<E> {
                 rows: entry.rows,
                 scored: entry.scored,
                 asked: &entry.asked,
+                trace: session.trace,
             });
         }
         let ticket = executor.begin(&mut batch, &ids)?;

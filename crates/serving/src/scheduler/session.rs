@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use skein_base::TraceId;
 use skein_runtime::Instant;
 use skein_text::Sampler;
 
@@ -22,6 +23,7 @@ impl fmt::Display for SessionId {
 #[derive(Debug)]
 pub(super) struct Session<Q> {
     pub(super) client: ClientId,
+    pub(super) trace: TraceId,
     pub(super) namespace: Namespace,
     /// Prompt, then generated tokens. The KV holds the first of them; what it lacks is fed next, so
     /// that no token can be fed twice.
@@ -64,6 +66,7 @@ impl<Q> Session<Q> {
         let sampler = Sampler::new(request.sampling, &request.prompt);
         Self {
             client: request.client,
+            trace: request.trace,
             namespace,
             prompt: request.prompt.len(),
             history: request.prompt,

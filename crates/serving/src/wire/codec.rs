@@ -7,7 +7,7 @@ use skein_base::limits::{
     ASKED_SCORES_MAX, BATCH_CHANGES_MAX, BATCH_ENTRIES_MAX, BATCH_ROWS_MAX, HOPS_MAX,
     STAGE_MESSAGE_BYTES_MAX, TOP_SCORES, VOUCHER_BYTES_MAX,
 };
-use skein_base::{ModelId, NodeId, NumericsId, Scores};
+use skein_base::{ModelId, NodeId, NumericsId, Scores, TraceId};
 
 use super::{
     BackHash, BackKey, Change, CircuitId, CircuitName, Failure, Hop, Message, Open, Outcome, Rows,
@@ -176,7 +176,6 @@ fn write_open(to: &mut Writer, open: &Open) {
         .u32(open.pages.start)
         .u32(open.pages.end)
         .u8(open.hop)
-        .raw(&open.trace)
         .bytes(&open.voucher)
         .raw(&open.back.0)
         .u32(length(open.route.len()));
@@ -193,7 +192,6 @@ fn read_open(from: &mut Reader<'_>) -> Result<Open, DecodeError> {
     let numerics = NumericsId(array(from, "numerics")?);
     let pages = from.u32("fewest pages")?..from.u32("most pages")?;
     let hop = from.u8("hop")?;
-    let trace = array(from, "trace")?;
     let voucher = from.bytes("voucher", VOUCHER_BYTES_MAX)?.to_vec();
     let back = BackHash(array(from, "hash of the key")?);
     let hops = count(from, "hops", HOPS_MAX, 40)?;
@@ -213,7 +211,6 @@ fn read_open(from: &mut Reader<'_>) -> Result<Open, DecodeError> {
         pages,
         route,
         hop,
-        trace,
         voucher,
         back,
     })
@@ -233,6 +230,10 @@ fn write_work(to: &mut Writer, work: &Work) {
         to.u64(share.sequence).u32(share.position).u32(share.rows);
         to.u8(u8::from(share.scored));
         write_ids(to, &share.asked);
+        to.u8(u8::from(share.trace.is_some()));
+        if let Some(trace) = share.trace {
+            to.raw(&trace.0);
+        }
     }
     match &work.rows {
         Rows::Ids(ids) => write_ids(to.u8(0), ids),
@@ -297,7 +298,7 @@ fn read_work(from: &mut Reader<'_>) -> Result<Work, DecodeError> {
     let changes = count(from, "changes", BATCH_CHANGES_MAX, 9)?;
     let changes = (0..changes).map(|_| read_change(from));
     let changes = changes.collect::<Result<Vec<_>, _>>()?;
-    let shares = count(from, "shares", BATCH_ENTRIES_MAX, 21)?;
+    let shares = count(from, "shares", BATCH_ENTRIES_MAX, 22)?;
     let shares = (0..shares).map(|_| read_share(from));
     let shares = shares.collect::<Result<Vec<_>, _>>()?;
     let total: u64 = shares.iter().map(|share| u64::from(share.rows)).sum();
@@ -343,6 +344,10 @@ fn read_share(from: &mut Reader<'_>) -> Result<Share, DecodeError> {
         rows: from.u32("rows")?,
         scored: flag(from, "whether to score")?,
         asked: read_ids(from, "asked ids", ASKED_SCORES_MAX)?,
+        trace: match flag(from, "whether for another request")? {
+            true => Some(TraceId(array(from, "trace")?)),
+            false => None,
+        },
     })
 }
 

@@ -58,6 +58,7 @@ fn messages(random: &mut Random) -> Vec<Message> {
             rows: 2,
             scored: sequence % 2 == 0,
             asked: vec![1, 2, 3],
+            trace: (sequence == 1).then_some(TraceId([6; 16])),
         })
         .collect();
     let rows = match random.below(2) {
@@ -90,7 +91,6 @@ fn messages(random: &mut Random) -> Vec<Message> {
         pages: 3..70,
         route,
         hop: 1,
-        trace: [7; 16],
         voucher: b"paid".to_vec(),
         back: BackKey(id(random)).hash(),
     };
