@@ -9,6 +9,7 @@ mod frame;
 pub mod identity;
 pub mod link;
 pub mod links;
+mod outgoing;
 mod tls;
 
 pub use identity::{Identity, IdentityError};

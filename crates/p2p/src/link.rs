@@ -9,6 +9,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustls::pki_types::{IpAddr, ServerName};
@@ -126,6 +128,8 @@ pub struct LinkWriter<S = TcpStream> {
     /// A frame with its length, so that both go out at once: two writes are two records, two packets
     /// and two wake-ups of the other side.
     whole: Vec<u8>,
+    /// How much of it is written.
+    written: usize,
 }
 
 /// Memory for outgoing frames that a link keeps between them.
@@ -211,6 +215,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         stream: write,
         config,
         whole: Vec::new(),
+        written: 0,
     };
     writer.send(protocol.as_bytes()).await?;
     let theirs = reader.next(PROTOCOL_BYTES_MAX).await?;
@@ -260,24 +265,64 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LinkWriter<S> {
     /// See [`LinkError`]; the link is of no use then.
     ///
     /// # Cancel safety
-    /// Not safe: part of a frame may have been sent.
+    /// Not safe: part of the frame may have been sent. [`Self::finish`] sends the rest.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.begin(bytes)?;
+        self.finish().await
+    }
+
+    /// Sends a frame as far as the system takes it at once. False if [`Self::finish`] must send the
+    /// rest. For whoever is no task: it saves waking one.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; the link is of no use then.
+    pub fn try_send(&mut self, bytes: &[u8]) -> Result<bool, LinkError> {
+        self.begin(bytes)?;
+        // Nobody waits for the wake-up: whoever finishes the rest asks again.
+        let mut context = Context::from_waker(Waker::noop());
+        match self.poll_finish(&mut context) {
+            Poll::Ready(done) => done.map(|()| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Sends what is left of a frame.
+    ///
+    /// # Errors
+    /// See [`LinkError`]; the link is of no use then.
+    ///
+    /// # Cancel safety
+    /// Safe: called again, it goes on.
+    pub async fn finish(&mut self) -> Result<(), LinkError> {
+        let allowed = self.config.frame_timeout;
+        let sent = timeout(allowed, std::future::poll_fn(|cx| self.poll_finish(cx))).await;
+        let what = "sending a frame";
+        sent.ok_or(LinkError::Timeout { what, allowed })?
+    }
+
+    fn begin(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         let max = self.config.frame_max;
         let found = bytes.len();
         let length = u32::try_from(found).ok().filter(|_| found <= max);
         let length = length.ok_or(LinkError::TooLong { found, max })?;
-        let allowed = self.config.frame_timeout;
         self.whole.clear();
+        self.whole.shrink_to(KEPT_BYTES);
         self.whole.extend_from_slice(&length.to_le_bytes());
         self.whole.extend_from_slice(bytes);
-        let sending = async {
-            self.stream.write_all(&self.whole).await?;
-            self.stream.flush().await
-        };
-        let sent = timeout(allowed, sending).await;
-        self.whole.shrink_to(KEPT_BYTES);
-        let what = "sending a frame";
-        Ok(sent.ok_or(LinkError::Timeout { what, allowed })??)
+        self.written = 0;
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        while self.written < self.whole.len() {
+            let rest = &self.whole[self.written..];
+            match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(LinkError::Ended)),
+                written => self.written += written,
+            }
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        Poll::Ready(Ok(()))
     }
 
     /// Ends the link in order: what was sent arrives.

@@ -1,8 +1,9 @@
 //! All links of a node: dialled when something is to be sent, accepted from others, kept alive, and
 //! ended with a word about why.
 //!
-//! Every link has one task and one bounded queue. Whoever sends never waits: a full queue is an
-//! error, and the link is the receiver's to blame. What arrives goes to one bounded channel; a link
+//! Every link has one task for each direction and one bounded queue. Whoever sends never waits: a frame
+//! goes to the system at once, on the thread that sends it, unless others wait already; then the link's
+//! task sends it. A full queue is an error, and the receiver's to blame. What arrives goes to one bounded channel; a link
 //! whose messages nobody takes stops reading, and its peer's queue fills.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use skein_base::NodeId;
-use skein_runtime::channel::{Receiver, Sender, bounded};
-use skein_runtime::{Tasks, timeout};
+use skein_runtime::Tasks;
+use skein_runtime::channel::Sender;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::identity::Identity;
-use crate::link::{Halves, LinkConfig, LinkError, LinkReader, LinkWriter, accept, connect};
+use crate::link::{Halves, LinkConfig, LinkError, LinkReader, accept, connect};
+use crate::outgoing::Outgoing;
 
 /// Knows where nodes listen.
 pub trait AddressBook: fmt::Debug + Send + Sync {
@@ -110,7 +112,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    queues: BTreeMap<u64, Sender<Vec<u8>>>,
+    queues: BTreeMap<u64, Arc<Outgoing>>,
     /// Links that this node dialled.
     dialled: BTreeMap<NodeId, u64>,
     accepted: usize,
@@ -163,29 +165,27 @@ impl Links {
     /// See [`SendError`].
     pub fn send(&self, link: u64, frame: Vec<u8>) -> Result<(), SendError> {
         let queue = self.shared.state().queues.get(&link).cloned();
-        let queue = queue.ok_or(SendError::Ended)?;
-        queue.try_send(frame).map_err(|_| match queue.is_closed() {
-            true => SendError::Ended,
-            false => SendError::Full,
-        })
+        queue.ok_or(SendError::Ended)?.send(frame)
     }
 
-    /// Ends a link, as for a peer that misbehaves.
+    /// Ends a link, as for a peer that misbehaves; what waits is still sent.
     pub fn close(&self, link: u64) {
-        self.shared.state().queues.remove(&link);
+        if let Some(queue) = self.shared.state().queues.remove(&link) {
+            queue.close();
+        }
     }
 
-    fn number(&self) -> (u64, Receiver<Vec<u8>>) {
+    fn number(&self) -> (u64, Arc<Outgoing>) {
         let link = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (queue, waiting) = bounded(self.shared.config.queue_max);
-        self.shared.state().queues.insert(link, queue);
-        (link, waiting)
+        let queue = Arc::new(Outgoing::new(self.shared.config.queue_max));
+        self.shared.state().queues.insert(link, Arc::clone(&queue));
+        (link, queue)
     }
 
     fn dial(&self, node: NodeId) -> Result<u64, SendError> {
         let address = self.shared.addresses.address(node);
         let address = address.ok_or(SendError::NoAddress)?;
-        let (link, waiting) = self.number();
+        let (link, queue) = self.number();
         self.shared.state().dialled.insert(node, link);
         let links = self.clone();
         self.shared
@@ -194,7 +194,7 @@ impl Links {
                 let shared = &links.shared;
                 let (protocol, config) = (&shared.config.protocol, shared.config.link);
                 let ended = match connect(&shared.own, (node, address), protocol, config).await {
-                    Ok(halves) => links.run((link, node, true), halves, waiting).await,
+                    Ok(halves) => links.run((link, node, true), halves, queue).await,
                     Err(error) => error,
                 };
                 links.ended((link, node, true), &ended).await;
@@ -230,8 +230,8 @@ impl Links {
         // Who does not even shake hands is nobody, and so is who may not come: no event.
         if let Ok((node, halves)) = accept(&self.shared.own, stream, protocol, config).await {
             if self.admit(node) {
-                let (link, waiting) = self.number();
-                let ended = self.run((link, node, false), halves, waiting).await;
+                let (link, queue) = self.number();
+                let ended = self.run((link, node, false), halves, queue).await;
                 self.ended((link, node, false), &ended).await;
                 self.let_go(node);
             }
@@ -270,7 +270,7 @@ impl Links {
         &self,
         name: (u64, NodeId, bool),
         (reader, writer): Halves,
-        waiting: Receiver<Vec<u8>>,
+        queue: Arc<Outgoing>,
     ) -> LinkError {
         let stopping = self.shared.tasks.stopping();
         let close = async {
@@ -282,7 +282,7 @@ impl Links {
         tokio::select! {
             error = close => error,
             error = self.read(name, reader) => error,
-            error = write(writer, waiting, self.shared.config.keepalive) => error,
+            error = queue.write(writer, self.shared.config.keepalive) => error,
         }
     }
 
@@ -302,7 +302,9 @@ impl Links {
         let (link, node, _) = name;
         {
             let mut state = self.shared.state();
-            state.queues.remove(&link);
+            if let Some(queue) = state.queues.remove(&link) {
+                queue.close();
+            }
             if state.dialled.get(&node) == Some(&link) {
                 state.dialled.remove(&node);
             }
@@ -324,25 +326,6 @@ impl Links {
     }
 }
 
-/// Sends what waits, and an empty frame where nothing does.
-async fn write(
-    mut writer: LinkWriter,
-    mut waiting: Receiver<Vec<u8>>,
-    keepalive: Duration,
-) -> LinkError {
-    loop {
-        let sent = match timeout(keepalive, waiting.recv()).await {
-            Some(Some(frame)) => writer.send(&frame).await,
-            // Closed from this side.
-            Some(None) => return writer.close().await.err().unwrap_or(LinkError::Ended),
-            None => writer.send(b"").await,
-        };
-        if let Err(error) = sent {
-            return error;
-        }
-    }
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
@@ -351,6 +334,9 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use skein_runtime::channel::{Receiver, bounded};
+    use skein_runtime::timeout;
+
     use super::*;
 
     fn identity(number: u8) -> Identity {

@@ -367,6 +367,7 @@ impl<P: Post> Executor for Pipeline<P> {
 
     fn begin(
         &mut self,
+        now: Instant,
         batch: &mut [BatchEntry<'_, RemoteSequence>],
         ids: &[u32],
     ) -> Result<Ticket, StageError> {
@@ -405,7 +406,7 @@ impl<P: Post> Executor for Pipeline<P> {
             ticket,
             scored: batch.iter().filter(|entry| entry.scored).count(),
             rows: ids.len(),
-            since: self.now,
+            since: now,
             leg: 0,
             spent: Vec::new(),
             again,

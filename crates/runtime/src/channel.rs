@@ -4,4 +4,4 @@
 //! queue without a bound slips in.
 
 pub use tokio::sync::mpsc::{Permit, Receiver, Sender, channel as bounded, error};
-pub use tokio::sync::{oneshot, watch};
+pub use tokio::sync::{Notify, oneshot, watch};

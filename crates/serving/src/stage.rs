@@ -136,6 +136,7 @@ pub trait Executor: Paging {
     /// at once. On an error nothing has changed.
     fn begin(
         &mut self,
+        now: Instant,
         batch: &mut [BatchEntry<'_, Self::Sequence>],
         ids: &[u32],
     ) -> Result<Ticket, StageError>;
@@ -222,6 +223,7 @@ impl<S: Stage> Executor for Local<S> {
 
     fn begin(
         &mut self,
+        _: Instant,
         batch: &mut [BatchEntry<'_, S::Sequence>],
         ids: &[u32],
     ) -> Result<Ticket, StageError> {

@@ -337,6 +337,7 @@ impl Executor for FakePipeline {
 
     fn begin(
         &mut self,
+        _: Instant,
         batch: &mut [BatchEntry<'_, FlyingSequence>],
         ids: &[u32],
     ) -> Result<Ticket, StageError> {

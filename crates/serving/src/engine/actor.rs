@@ -83,6 +83,8 @@ impl<E: Executor> Actor<E> {
             }
             let span = tracing::debug_span!("engine.step", rows = plan.rows(), n = plan.sessions());
             let _entered = span.enter();
+            // What was done since the beginning of the turn is not the batch's.
+            let now = self.clock.now();
             self.scheduler.begin(now, plan, &mut self.stage);
             busy = true;
         }

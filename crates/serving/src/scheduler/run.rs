@@ -70,7 +70,7 @@ impl<E: Executor> Scheduler<E> {
                 trace: session.trace,
             });
         }
-        let ticket = executor.begin(&mut batch, &ids)?;
+        let ticket = executor.begin(now, &mut batch, &ids)?;
         for entry in &plan.entries {
             if let Some(session) = self.sessions.get_mut(&entry.session) {
                 session.awaited |= entry.scored;
