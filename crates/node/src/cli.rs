@@ -1,5 +1,6 @@
 //! The command line `skein`: what can be typed, and who does it.
 
+mod answerer;
 pub mod args;
 mod bench;
 mod chat;
@@ -12,6 +13,7 @@ mod open;
 mod run;
 mod serve;
 mod split;
+mod status;
 mod verify;
 
 use std::ffi::OsString;
@@ -82,6 +84,7 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         Command::Serve(_) => serve::serve(&context),
         Command::Run(args) => run::run(&context, &args),
         Command::Chat(args) => chat::chat(&context, &args),
+        Command::Status(args) => status::status(&context, &args),
         Command::Model(ModelCommand::Inspect(args)) => inspect::inspect(&context, &args),
         Command::Model(ModelCommand::Split(args)) => split::split(&context, &args),
         Command::Model(ModelCommand::Verify(args)) => verify::verify(&context, &args),

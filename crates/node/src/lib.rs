@@ -15,5 +15,6 @@ pub mod memory;
 pub mod node;
 pub mod open;
 pub mod prompt;
+pub mod remote;
 pub mod stage;
 pub mod stop;
