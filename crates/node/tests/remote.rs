@@ -212,6 +212,11 @@ fn mistakes_of_the_command_line_are_answered_with_advice() {
                 &["cannot be used with"],
             ),
             (
+                &["run", "x", "--threads", "2"],
+                1,
+                &["no model is given: write --model MODEL, or"],
+            ),
+            (
                 &["chat", "--name", "m", "--threads", "2"],
                 2,
                 &["cannot be used with"],

@@ -4,11 +4,11 @@ use std::io;
 
 use clap::Args;
 
-use super::args::SamplingArgs;
+use super::args::{ModelArgs, SamplingArgs};
 use super::{CommandError, Context, environment, generate};
 use crate::console::Console;
 use crate::generate::{Answer, Assembly, GenerateError, LocalAnswer, read};
-use crate::node::LocalModel;
+use crate::node::{LocalModel, NodeError};
 use crate::prompt::Prompt;
 use crate::remote::{
     Address, AnswerRequest, Client, Deadlines, KEY_VARIABLE, SamplingFields, words,
@@ -69,6 +69,7 @@ impl Answerer {
     /// machine.
     pub(super) fn find(
         context: &Context,
+        model: &ModelArgs,
         server: &ServerArgs,
         sampling: &SamplingArgs,
     ) -> Result<Self, CommandError> {
@@ -78,6 +79,10 @@ impl Answerer {
         }
         if context.loaded.settings.model.path.is_some() {
             return Ok(Self::Local(Box::new(generate::load(context)?)));
+        }
+        // Who says how to run a model does not mean a server's.
+        if !model.overrides().is_empty() {
+            return Err(NodeError::NoModel.into());
         }
         match Self::remote(context, server) {
             Err(CommandError::Remote(error)) if error.is_absence() => {

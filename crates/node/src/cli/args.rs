@@ -382,7 +382,8 @@ impl Command {
 }
 
 impl ModelArgs {
-    fn overrides(&self) -> Vec<Override> {
+    /// The settings that these flags override.
+    pub(super) fn overrides(&self) -> Vec<Override> {
         let mut list = Vec::new();
         push(&mut list, "model", "path", "--model", self.model.as_ref());
         push(

@@ -59,7 +59,7 @@ impl Conversation {
 }
 
 pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, CommandError> {
-    let answerer = Answerer::find(context, &args.server, &args.sampling)?;
+    let answerer = Answerer::find(context, &args.model, &args.server, &args.sampling)?;
     answerer.check_chat()?;
     let console = context.console;
     console.note(&format!("talking with {}; {HELP}", answerer.name()));

@@ -19,7 +19,7 @@ const PROMPT_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, CommandError> {
     let text = prompt_text(args)?;
-    let answerer = Answerer::find(context, &args.server, &args.sampling)?;
+    let answerer = Answerer::find(context, &args.model, &args.server, &args.sampling)?;
     let system = args.system.iter().map(|text| Message::new("system", text));
     let messages: Vec<_> = system.chain([Message::new("user", &text)]).collect();
     let question = Question {

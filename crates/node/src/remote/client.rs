@@ -257,17 +257,17 @@ impl Reader {
                     address: address.clone(),
                     source: error.into(),
                 })?;
-            let events = decoder
-                .push(&buffer[..read])
-                .map_err(|source| RemoteError::Stream {
-                    address: address.clone(),
-                    source,
-                })?;
+            let mut events = Vec::new();
+            let decoded = decoder.push(&buffer[..read], &mut events);
             for event in events {
                 if self.events.blocking_send(Ok(event)).is_err() {
                     return Ok(());
                 }
             }
+            decoded.map_err(|source| RemoteError::Stream {
+                address: address.clone(),
+                source,
+            })?;
             if read == 0 {
                 return Ok(());
             }

@@ -37,9 +37,13 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Takes the next bytes; the events that they complete, in order.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<String>, SseError> {
-        let mut events = Vec::new();
+    /// Takes the next bytes; puts the events that they complete behind `events`, also those before
+    /// an error.
+    pub(super) fn push(
+        &mut self,
+        mut bytes: &[u8],
+        events: &mut Vec<String>,
+    ) -> Result<(), SseError> {
         while let Some((&first, rest)) = bytes.split_first() {
             if std::mem::take(&mut self.returned) && first == b'\n' {
                 bytes = rest;
@@ -56,7 +60,7 @@ impl Decoder {
             bytes = &bytes[end + 1..];
             events.extend(self.end_line()?);
         }
-        Ok(events)
+        Ok(())
     }
 
     /// Interprets the line; the event that it ends, if it does.

@@ -2,8 +2,18 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The events of a stream that comes in pieces of `cut` bytes, and what is wrong with it.
+fn decode_cut(bytes: &[u8], cut: usize) -> (Vec<String>, Result<(), SseError>) {
+    let mut decoder = Decoder::default();
+    let mut events = Vec::new();
+    let mut pieces = bytes.chunks(cut);
+    let read = pieces.try_for_each(|piece| decoder.push(piece, &mut events));
+    (events, read)
+}
+
 fn decode(bytes: &[u8]) -> Result<Vec<String>, SseError> {
-    Decoder::default().push(bytes)
+    let (events, read) = decode_cut(bytes, usize::MAX);
+    read.map(|()| events)
 }
 
 #[test]
@@ -37,13 +47,8 @@ fn lines_and_events_are_bounded() {
     assert_eq!(decode(fits.as_bytes()).map(|events| events.len()), Ok(1));
     let long = vec![b'x'; LINE_BYTES_MAX + 1];
     assert_eq!(decode(&long), Err(SseError::LineTooLong));
-    // Also if it comes bit by bit, and never ends.
-    let mut decoder = Decoder::default();
-    let fed = (0..).map(|_| decoder.push(&[b'x'; 1000])).take(2000);
-    assert_eq!(
-        fed.filter_map(Result::err).next(),
-        Some(SseError::LineTooLong)
-    );
+    // Also if it comes bit by bit.
+    assert_eq!(decode_cut(&long, 1000).1, Err(SseError::LineTooLong));
     let many = "data: 0123456789\n".repeat(1 << 17);
     assert_eq!(decode(many.as_bytes()), Err(SseError::EventTooLong));
     let empty = "data\n".repeat(EVENT_BYTES_MAX + 2);
@@ -54,10 +59,12 @@ fn lines_and_events_are_bounded() {
 fn bytes_that_are_no_text_are_refused() {
     assert_eq!(decode(b"data: \xff\n\n"), Err(SseError::NotUtf8));
     assert_eq!(decode(b": \xc3\n"), Err(SseError::NotUtf8));
+    // What came before is kept.
+    let kept = (vec!["a".to_owned()], Err(SseError::NotUtf8));
+    assert_eq!(decode_cut(b"data: a\n\ndata: \xff\n\n", 99), kept);
     // A character may be cut by the network, not by a line's end.
-    let mut decoder = Decoder::default();
-    assert_eq!(decoder.push(b"data: \xc3"), Ok(vec![]));
-    assert_eq!(decoder.push(b"\xb6\n\n"), Ok(vec!["\u{f6}".to_owned()]));
+    let whole = (vec!["\u{f6}".to_owned()], Ok(()));
+    assert_eq!(decode_cut("data: \u{f6}\n\n".as_bytes(), 1), whole);
 }
 
 proptest! {
@@ -76,12 +83,7 @@ proptest! {
             }
             stream += ending;
         }
-        let mut decoder = Decoder::default();
-        let mut read = Vec::new();
-        for piece in stream.as_bytes().chunks(cut) {
-            read.extend(decoder.push(piece).expect("well formed"));
-        }
-        prop_assert_eq!(read, events);
+        prop_assert_eq!(decode_cut(stream.as_bytes(), cut), (events, Ok(())));
     }
 
     /// Arbitrary bytes never panic, and how they are cut changes nothing.
@@ -91,18 +93,6 @@ proptest! {
             prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b'd'), any::<u8>()], 0..200),
         cut in 1_usize..50,
     ) {
-        let mut decoder = Decoder::default();
-        let mut read = Vec::new();
-        let mut failed = None;
-        for piece in bytes.chunks(cut) {
-            match decoder.push(piece) {
-                Ok(events) => read.extend(events),
-                Err(error) => { failed = Some(error); break }
-            }
-        }
-        match (decode(&bytes), failed) {
-            (Ok(events), None) => prop_assert_eq!(events, read),
-            (whole, pieces) => prop_assert_eq!(whole.err(), pieces),
-        }
+        prop_assert_eq!(decode_cut(&bytes, cut), decode_cut(&bytes, usize::MAX));
     }
 }
