@@ -203,7 +203,7 @@ fn answer_length(fields: &mut Fields, name: &str) -> Result<AnswerLength, ApiErr
             let message = format!("Invalid value for '{name}': an answer has at least one token.");
             return Err(ApiError::field(name, message).with_code("invalid_value"));
         }
-        length => to_usize(length).map_or(AnswerLength::Unbounded, AnswerLength::AtMost),
+        length => AnswerLength::AtMost(to_usize(length).unwrap_or(usize::MAX)),
     };
     Ok(length)
 }
