@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
+use skein_serving::view::View;
 use skein_serving::{EngineHandle, Event, Request, SubmitError};
 use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
 
@@ -20,6 +21,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// Whether requests would be taken now.
     fn ready(&self) -> bool;
+
+    /// How things were a moment ago. Answers at once.
+    fn view(&self) -> View;
 }
 
 /// A model on offer.
@@ -61,5 +65,9 @@ impl Backend for EngineHandle {
 
     fn ready(&self) -> bool {
         self.is_open()
+    }
+
+    fn view(&self) -> View {
+        Self::view(self)
     }
 }

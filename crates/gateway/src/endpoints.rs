@@ -13,6 +13,7 @@ use crate::answering::{Answering, Origin, Part};
 use crate::assembly::Assembly;
 use crate::backend::Model;
 use crate::error::ApiError;
+use crate::network::Network;
 use crate::openai::answer::{Head, ModelList, ModelObject};
 use crate::openai::chat::ChatRequest;
 use crate::openai::common::Common;
@@ -49,6 +50,12 @@ pub(crate) fn models(state: &State) -> Response {
             .collect(),
     };
     json_response(serde_json::to_string(&list).expect("strings and numbers always serialise"))
+}
+
+/// `GET /v1/network`.
+pub(crate) fn network(state: &State) -> Response {
+    let network = Network::of(state.models.list().iter().map(AsRef::as_ref));
+    json_response(serde_json::to_string(&network).expect("strings and numbers always serialise"))
 }
 
 /// `GET /v1/models/{id}`.
@@ -170,6 +177,7 @@ fn form(state: &State, model: &Model, kind: Kind, common: &Common) -> Form {
         },
         tokenizer: model.tokenizer.clone(),
         logprobs: common.logprobs,
+        token_ids: common.token_ids,
         include_usage: common.include_usage,
     }
 }
@@ -215,7 +223,8 @@ fn assembly(model: &Model, common: &Common) -> Result<Assembly, ApiError> {
     let stop = skein_text::StopMatcher::new(&common.stop, common.stop.len())
         .map_err(|error| ApiError::field("stop", error.to_string()))?;
     let detokenizer = skein_text::Detokenizer::new(&model.tokenizer);
-    Ok(Assembly::new(detokenizer, stop, common.logprobs.is_some()))
+    let wants_tokens = common.logprobs.is_some() || common.token_ids;
+    Ok(Assembly::new(detokenizer, stop, wants_tokens))
 }
 
 /// A streamed answer between two of its events.

@@ -28,6 +28,7 @@ enum Endpoint {
     Metrics,
     Models,
     Model(String),
+    Network,
     Chat,
     Completions,
 }
@@ -106,6 +107,7 @@ async fn dispatch(
         Endpoint::Metrics => Ok(endpoints::metrics(state)),
         Endpoint::Models => Ok(endpoints::models(state)),
         Endpoint::Model(id) => endpoints::model(state, &id),
+        Endpoint::Network => Ok(endpoints::network(state)),
         Endpoint::Chat => endpoints::chat(state, client, request).await,
         Endpoint::Completions => endpoints::completions(state, client, request).await,
     }
@@ -118,6 +120,7 @@ impl Endpoint {
             "/readyz" => Some(Self::Ready),
             "/metrics" => Some(Self::Metrics),
             "/v1/models" => Some(Self::Models),
+            "/v1/network" => Some(Self::Network),
             "/v1/chat/completions" => Some(Self::Chat),
             "/v1/completions" => Some(Self::Completions),
             // Model names may hold slashes, written as such or encoded.
@@ -135,6 +138,7 @@ impl Endpoint {
             Self::Metrics => "metrics",
             Self::Models => "models",
             Self::Model(_) => "model",
+            Self::Network => "network",
             Self::Chat => "chat_completions",
             Self::Completions => "completions",
         }

@@ -16,6 +16,7 @@ mod json;
 mod keys;
 mod limit;
 mod metrics;
+pub mod network;
 mod openai;
 mod prompts;
 mod serve;

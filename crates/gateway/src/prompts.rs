@@ -12,7 +12,7 @@ use skein_text::{ChatRequest, Specials};
 use crate::backend::Model;
 use crate::error::ApiError;
 use crate::openai::Message;
-use crate::openai::common::Common;
+use crate::openai::common::{AnswerLength, Common};
 use crate::openai::completion::Prompt;
 
 /// The token ids of a conversation, up to where the answer begins. `now` is the wall clock, for
@@ -103,9 +103,12 @@ pub(crate) fn lengths(
 ) -> Result<Vec<usize>, ApiError> {
     let limit = model.context_length;
     let length = |prompt: &Vec<u32>| {
-        let asked = common.max_tokens.unwrap_or(1);
+        let (asked, granted) = match common.max_tokens {
+            AnswerLength::AtMost(tokens) => (tokens, tokens),
+            _ => (1, limit.saturating_sub(prompt.len())),
+        };
         if prompt.len().saturating_add(asked) <= limit {
-            return Ok(common.max_tokens.unwrap_or(limit - prompt.len()));
+            return Ok(granted);
         }
         let param = if prompt.len() >= limit {
             common.prompt_param

@@ -3,6 +3,7 @@
 mod answers;
 mod errors;
 mod hostile;
+mod network;
 pub(crate) mod rig;
 mod security;
 mod tcp;

@@ -1,5 +1,6 @@
 //! The command line `skein`: what can be typed, and who does it.
 
+mod answerer;
 pub mod args;
 mod bench;
 mod bench_pipeline;
@@ -13,6 +14,7 @@ mod open;
 mod run;
 mod serve;
 mod split;
+mod status;
 mod up;
 mod verify;
 
@@ -86,6 +88,7 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         Command::Node(args) => serve::node(&context, &args),
         Command::Run(args) => run::run(&context, &args),
         Command::Chat(args) => chat::chat(&context, &args),
+        Command::Status(args) => status::status(&context, &args),
         Command::Model(ModelCommand::Inspect(args)) => inspect::inspect(&context, &args),
         Command::Model(ModelCommand::Split(args)) => split::split(&context, &args),
         Command::Model(ModelCommand::Verify(args)) => verify::verify(&context, &args),

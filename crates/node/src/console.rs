@@ -11,6 +11,8 @@ pub struct Console {
     pub terminal: bool,
     /// Whether colours may be used.
     pub color: bool,
+    /// Whether standard output is a terminal.
+    pub screen: bool,
 }
 
 impl Console {
@@ -21,6 +23,7 @@ impl Console {
             quiet,
             terminal,
             color: terminal && !no_color,
+            screen: io::stdout().is_terminal(),
         }
     }
 
@@ -29,6 +32,16 @@ impl Console {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()
+    }
+
+    /// What a model says on standard output: as it is for programs, but on a terminal without the
+    /// control characters by which a text could repaint what others wrote.
+    pub fn speech(&self, text: &str) -> io::Result<()> {
+        if self.screen {
+            self.text(&harmless(text))
+        } else {
+            self.text(text)
+        }
     }
 
     /// A line of a result on standard output.
@@ -61,5 +74,24 @@ impl Console {
             bar.set_style(style);
         }
         bar
+    }
+}
+
+/// The text without control characters but those that end lines and columns.
+fn harmless(text: &str) -> String {
+    let shown = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().filter(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speech_does_not_steer_the_terminal() {
+        assert_eq!(
+            harmless("a\tb\r\nc\u{1b}[2J\u{7}\u{9b}1m\u{f6}"),
+            "a\tb\nc[2J1m\u{f6}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One answer in this process: from a request to text.
+//! Answers as they are made: in this process from tokens to text, or by a server.
 
 use std::io;
 
@@ -7,6 +7,8 @@ use skein_text::stop::StopError;
 use skein_text::template::TemplateError;
 use skein_text::tokenizer::EncodeError;
 use skein_text::{Detokenizer, StopMatcher, Tokenizer};
+
+use crate::remote::RemoteError;
 
 /// Most stop texts of an answer.
 const STOPS_MAX: usize = 16;
@@ -51,6 +53,9 @@ pub enum GenerateError {
     /// The engine failed.
     #[error(transparent)]
     Failed(#[from] GenerationError),
+    /// The server did not answer.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The text could not be written.
     #[error("cannot write the answer")]
     Output(#[from] io::Error),
@@ -61,12 +66,56 @@ pub enum GenerateError {
 pub struct Answer {
     /// Its text.
     pub text: String,
-    /// Its tokens, without the one that ended it.
-    pub tokens: Vec<u32>,
-    /// `stop`, `length` or `interrupted`.
+    /// Its tokens, without the one that ended it; `None` if a server does not tell.
+    pub tokens: Option<Vec<u32>>,
+    /// `stop`, `length` or `interrupted`; `other` for what other servers may say.
     pub finish: &'static str,
-    /// What was used.
-    pub usage: Usage,
+    /// What was used; `None` if a server does not tell.
+    pub usage: Option<Usage>,
+}
+
+/// An answer in the making.
+pub trait Source {
+    /// The text that comes next; `None` when all has come.
+    fn next(&mut self) -> impl Future<Output = Result<Option<String>, GenerateError>>;
+
+    /// What there is. Ends the work if it is still going on.
+    fn into_answer(self) -> Answer;
+}
+
+/// An answer that this process makes.
+#[derive(Debug)]
+pub struct LocalAnswer {
+    generation: Generation,
+    assembly: Assembly,
+}
+
+impl LocalAnswer {
+    /// What `generation` says, put together by `assembly`.
+    pub fn new(generation: Generation, assembly: Assembly) -> Self {
+        Self {
+            generation,
+            assembly,
+        }
+    }
+}
+
+impl Source for LocalAnswer {
+    /// # Cancel safety
+    /// Safe: an event is either taken or still to come.
+    async fn next(&mut self) -> Result<Option<String>, GenerateError> {
+        if self.assembly.ended() {
+            return Ok(None);
+        }
+        match self.generation.next().await {
+            Some(event) => Ok(Some(self.assembly.push(event)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn into_answer(self) -> Answer {
+        self.assembly.into_answer()
+    }
 }
 
 /// Turns events into text, without I/O.
@@ -74,7 +123,10 @@ pub struct Answer {
 pub struct Assembly {
     detokenizer: Detokenizer,
     stop: StopMatcher,
-    answer: Answer,
+    text: String,
+    tokens: Vec<u32>,
+    finish: &'static str,
+    usage: Usage,
     ended: bool,
 }
 
@@ -84,12 +136,10 @@ impl Assembly {
         Ok(Self {
             detokenizer: Detokenizer::new(tokenizer),
             stop: StopMatcher::new(stops, STOPS_MAX)?,
-            answer: Answer {
-                text: String::new(),
-                tokens: Vec::new(),
-                finish: "interrupted",
-                usage: Usage::default(),
-            },
+            text: String::new(),
+            tokens: Vec::new(),
+            finish: "interrupted",
+            usage: Usage::default(),
             ended: false,
         })
     }
@@ -106,19 +156,19 @@ impl Assembly {
                 prompt_tokens,
                 reused_tokens,
             } => {
-                self.answer.usage.prompt = prompt_tokens;
-                self.answer.usage.reused = reused_tokens;
+                self.usage.prompt = prompt_tokens;
+                self.usage.reused = reused_tokens;
                 Ok(String::new())
             }
             Event::Token(token) => {
-                self.answer.tokens.push(token.id);
-                self.answer.usage.completion += 1;
+                self.tokens.push(token.id);
+                self.usage.completion += 1;
                 let text = self.detokenizer.push(token.id);
                 Ok(self.show(&text))
             }
             Event::Finished { reason, usage } => {
-                self.answer.usage = usage;
-                self.answer.finish = match reason {
+                self.usage = usage;
+                self.finish = match reason {
                     FinishReason::Stop(_) => "stop",
                     FinishReason::Length => "length",
                     _ => "interrupted",
@@ -127,7 +177,7 @@ impl Assembly {
                 let mut text = self.show(&rest);
                 if !self.ended {
                     let held = self.stop.finish();
-                    self.answer.text.push_str(&held);
+                    self.text.push_str(&held);
                     text.push_str(&held);
                 }
                 self.ended = true;
@@ -141,15 +191,20 @@ impl Assembly {
         let step = self.stop.push(text);
         if step.stopped.is_some() {
             self.ended = true;
-            self.answer.finish = "stop";
+            self.finish = "stop";
         }
-        self.answer.text.push_str(&step.text);
+        self.text.push_str(&step.text);
         step.text
     }
 
     /// What there is.
     pub fn into_answer(self) -> Answer {
-        self.answer
+        Answer {
+            text: self.text,
+            tokens: Some(self.tokens),
+            finish: self.finish,
+            usage: Some(self.usage),
+        }
     }
 }
 
@@ -158,23 +213,22 @@ impl Assembly {
 /// # Cancel safety
 /// Dropping it ends the work; what was shown stays shown.
 pub async fn read(
-    mut generation: Generation,
-    mut assembly: Assembly,
+    mut source: impl Source,
     interrupted: impl Future<Output = ()>,
     mut show: impl FnMut(&str) -> io::Result<()>,
 ) -> Result<Answer, GenerateError> {
     let mut interrupted = std::pin::pin!(interrupted);
-    while !assembly.ended() {
-        let event = tokio::select! {
+    loop {
+        let text = tokio::select! {
             biased;
             () = &mut interrupted => break,
-            event = generation.next() => event,
+            text = source.next() => text?,
         };
-        let Some(event) = event else { break };
-        let text = assembly.push(event)?;
-        if !text.is_empty() {
-            show(&text)?;
+        match text {
+            None => break,
+            Some(text) if text.is_empty() => {}
+            Some(text) => show(&text)?,
         }
     }
-    Ok(assembly.into_answer())
+    Ok(source.into_answer())
 }

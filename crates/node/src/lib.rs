@@ -15,6 +15,7 @@ pub mod memory;
 pub mod node;
 pub mod open;
 pub mod prompt;
+pub mod remote;
 pub mod roles;
 pub mod stop;
 pub mod up;

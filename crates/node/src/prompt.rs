@@ -1,14 +1,15 @@
-//! Conversations as token ids.
+//! What is to be answered, and its token ids.
 
+use serde::Serialize;
 use serde_json::json;
 use skein_runtime::{Clock as _, SystemClock};
-use skein_text::ChatRequest;
+use skein_text::{ChatRequest, Specials};
 
 use crate::generate::GenerateError;
 use crate::node::LocalModel;
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: &'static str,
@@ -26,8 +27,28 @@ impl Message {
     }
 }
 
-/// The ids of a conversation up to where the answer begins.
-pub fn chat_prompt(model: &LocalModel, messages: &[Message]) -> Result<Vec<u32>, GenerateError> {
+/// What is to be answered. As JSON: the field of a request that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Prompt<'a> {
+    /// A conversation.
+    #[serde(rename = "messages")]
+    Chat(&'a [Message]),
+    /// A text to continue as it is.
+    #[serde(rename = "prompt")]
+    Raw(&'a str),
+}
+
+impl Prompt<'_> {
+    /// The ids up to where the answer begins.
+    pub fn ids(&self, model: &LocalModel) -> Result<Vec<u32>, GenerateError> {
+        match self {
+            Self::Chat(messages) => chat_ids(model, messages),
+            Self::Raw(text) => Ok(model.tokenizer.encode(text, Specials::AddAndParse)?),
+        }
+    }
+}
+
+fn chat_ids(model: &LocalModel, messages: &[Message]) -> Result<Vec<u32>, GenerateError> {
     let missing = || GenerateError::NoTemplate {
         model: model.name.clone(),
     };

@@ -1,6 +1,7 @@
 //! The real binary, as a user meets it.
 #![allow(
     unreachable_pub,
+    dead_code,
     clippy::too_many_lines,
     clippy::type_complexity,
     reason = "tables of cases, and helpers shared by files"

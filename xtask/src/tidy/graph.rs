@@ -16,11 +16,11 @@ const TESTS_ONLY: [&str; 5] = ["proptest", "tempfile", "serde", "serde_json", "t
 
 /// Each foreign library and the crates that may name it. A library that is not listed is refused:
 /// a new one is a decision, and this is where it is written down.
-const OWNERS: [(&str, &[&str]); 42] = [
+const OWNERS: [(&str, &[&str]); 43] = [
     // Hashes: ids are `base`'s, chunks and files `weights`'; the gateway stores keys hashed.
     ("blake3", &["skein-base", "skein-weights"]),
     ("sha2", &["skein-base", "skein-weights", "skein-gateway"]),
-    // Formats of checkpoints and manifests, of chat templates, of HTTP, and `--json`.
+    // Formats of checkpoints and manifests, of chat templates, of HTTP (also as a client), and `--json`.
     (
         "serde",
         &["skein-weights", "skein-text", "skein-gateway", "skein-node"],
@@ -91,6 +91,7 @@ const OWNERS: [(&str, &[&str]); 42] = [
     ("indicatif", &["skein-node"]),
     // Signals to the processes of `skein up`.
     ("rustix", &["skein-node"]),
+    ("console", &["skein-node"]),
     ("rustyline", &["skein-node"]),
     ("strsim", &["skein-node"]),
     ("toml", &["skein-node"]),

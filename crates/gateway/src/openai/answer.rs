@@ -79,12 +79,17 @@ pub(crate) struct Chunk<'a, C> {
     pub(crate) usage: Option<Option<Usage>>,
 }
 
+/// Extension: the ids of an answer's tokens, or of those that a chunk adds; absent unless asked for.
+pub(crate) type TokenIds = Option<Vec<u32>>;
+
 #[derive(Debug, Serialize)]
 pub(crate) struct ChatChoice {
     pub(crate) index: usize,
     pub(crate) message: ChatMessage,
     pub(crate) logprobs: Option<ChatLogprobs>,
     pub(crate) finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_ids: TokenIds,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +105,8 @@ pub(crate) struct ChatChunkChoice {
     pub(crate) delta: ChatDelta,
     pub(crate) logprobs: Option<ChatLogprobs>,
     pub(crate) finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_ids: TokenIds,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -139,6 +146,8 @@ pub(crate) struct CompletionChoice {
     pub(crate) index: usize,
     pub(crate) logprobs: Option<CompletionLogprobs>,
     pub(crate) finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_ids: TokenIds,
 }
 
 /// Parallel lists, one entry per token.

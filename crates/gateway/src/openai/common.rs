@@ -16,6 +16,8 @@ pub(crate) const CHOICES_MAX: usize = 128;
 const BIASES_MAX: usize = 512;
 /// Longest answer that may be asked for; the model's context is the real bound.
 const ANSWER_TOKENS_MAX: i64 = 1 << 32;
+/// Instead of a length: as long as the context allows. Other servers read it the same way.
+const ANSWER_UNBOUNDED: i64 = -1;
 
 /// Fields that change nothing in the answer, so that leaving them aside is what they ask for.
 pub(super) const HARMLESS: &[&str] = &[
@@ -38,8 +40,7 @@ pub(crate) struct Common {
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     pub(crate) choices: usize,
-    /// `None`: as long as the context allows (chat) or the endpoint's default.
-    pub(crate) max_tokens: Option<usize>,
+    pub(crate) max_tokens: AnswerLength,
     /// The field that holds the prompt.
     pub(crate) prompt_param: &'static str,
     /// The field in which the client gave `max_tokens`.
@@ -48,8 +49,21 @@ pub(crate) struct Common {
     pub(crate) seed: Option<u64>,
     /// How many alternatives to list for each token, if log-probabilities are wanted at all.
     pub(crate) logprobs: Option<usize>,
+    /// Extension: whether the answer's token ids are wanted.
+    pub(crate) token_ids: bool,
     pub(crate) ignore_eos: bool,
     pub(crate) sampling: SamplingFields,
+}
+
+/// How long an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnswerLength {
+    /// The request does not say.
+    Unsaid,
+    /// As long as the context allows.
+    Unbounded,
+    /// At most this many tokens.
+    AtMost(usize),
 }
 
 /// Takes all common fields but `logprobs`, whose type differs between endpoints, and
@@ -76,6 +90,7 @@ pub(super) fn take(fields: &mut Fields, prompt_param: &'static str) -> Result<Co
             .integer("seed", i64::MIN..=i64::MAX)?
             .map(i64::cast_unsigned),
         logprobs: None,
+        token_ids: fields.boolean("return_token_ids")?.unwrap_or(false),
         ignore_eos: fields.boolean("ignore_eos")?.unwrap_or(false),
         sampling: sampling(fields)?,
     })
@@ -165,17 +180,32 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
     Ok(include_usage)
 }
 
-fn max_tokens(fields: &mut Fields) -> Result<(Option<usize>, &'static str), ApiError> {
-    let new = to_usize(fields.integer("max_completion_tokens", 1..=ANSWER_TOKENS_MAX)?);
-    let old = to_usize(fields.integer("max_tokens", 1..=ANSWER_TOKENS_MAX)?);
+fn max_tokens(fields: &mut Fields) -> Result<(AnswerLength, &'static str), ApiError> {
+    let new = answer_length(fields, "max_completion_tokens")?;
+    let old = answer_length(fields, "max_tokens")?;
     match (new, old) {
-        (Some(new), Some(old)) if new != old => Err(ApiError::field(
+        (AnswerLength::Unsaid, old) => Ok((old, "max_tokens")),
+        (new, old) if old == AnswerLength::Unsaid || new == old => {
+            Ok((new, "max_completion_tokens"))
+        }
+        _ => Err(ApiError::field(
             "max_tokens",
             "Setting 'max_tokens' and 'max_completion_tokens' to different values is not supported.",
         )),
-        (Some(new), _) => Ok((Some(new), "max_completion_tokens")),
-        (None, old) => Ok((old, "max_tokens")),
     }
+}
+
+fn answer_length(fields: &mut Fields, name: &str) -> Result<AnswerLength, ApiError> {
+    let length = match fields.integer(name, ANSWER_UNBOUNDED..=ANSWER_TOKENS_MAX)? {
+        None => AnswerLength::Unsaid,
+        Some(ANSWER_UNBOUNDED) => AnswerLength::Unbounded,
+        Some(0) => {
+            let message = format!("Invalid value for '{name}': an answer has at least one token.");
+            return Err(ApiError::field(name, message).with_code("invalid_value"));
+        }
+        length => AnswerLength::AtMost(to_usize(length).unwrap_or(usize::MAX)),
+    };
+    Ok(length)
 }
 
 fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {

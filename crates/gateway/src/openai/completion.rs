@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::common::{self, CHOICES_MAX, Common, HARMLESS};
+use super::common::{self, AnswerLength, CHOICES_MAX, Common, HARMLESS};
 use crate::error::ApiError;
 use crate::json::{Fields, wrong_type};
 
@@ -31,7 +31,9 @@ impl CompletionRequest {
         let mut fields = Fields::parse(body)?;
         let mut common = common::take(&mut fields, "prompt")?;
         common.logprobs = common::to_usize(fields.integer("logprobs", 0..=LOGPROBS_MAX)?);
-        common.max_tokens.get_or_insert(MAX_TOKENS_DEFAULT);
+        if common.max_tokens == AnswerLength::Unsaid {
+            common.max_tokens = AnswerLength::AtMost(MAX_TOKENS_DEFAULT);
+        }
         if fields.boolean("echo")? == Some(true) {
             return Err(ApiError::unsupported(
                 "echo",

@@ -7,7 +7,7 @@ use skein_text::Tokenizer;
 
 use super::answer::{
     Answer, ChatChoice, ChatChunkChoice, ChatDelta, ChatLogprob, ChatLogprobs, ChatMessage,
-    ChatToken, Chunk, CompletionChoice, CompletionLogprobs, Head, Usage,
+    ChatToken, Chunk, CompletionChoice, CompletionLogprobs, Head, TokenIds, Usage,
 };
 use crate::assembly::{End, Piece, TokenEntry};
 
@@ -29,6 +29,8 @@ pub(crate) struct Form {
     pub(crate) tokenizer: Tokenizer,
     /// Alternatives per token, if log-probabilities are wanted at all.
     pub(crate) logprobs: Option<usize>,
+    /// Whether token ids are wanted.
+    pub(crate) token_ids: bool,
     /// Whether a stream ends with its usage.
     pub(crate) include_usage: bool,
 }
@@ -122,6 +124,7 @@ impl Form {
                     index,
                     logprobs: None,
                     finish_reason,
+                    token_ids: None,
                 }),
             });
         }
@@ -146,13 +149,14 @@ impl Form {
                     content: Some(text),
                     ..ChatDelta::default()
                 };
-                self.chat_chunk(index, delta, self.chat_logprobs(tokens), None)
+                self.chat_chunk(index, delta, Some(tokens), None)
             }
             Kind::Completion => self.completion_chunk(CompletionChoice {
                 text,
                 index,
                 logprobs: self.completion_logprobs(tokens),
                 finish_reason: None,
+                token_ids: self.ids(tokens),
             }),
         }
     }
@@ -161,7 +165,7 @@ impl Form {
         &self,
         index: usize,
         delta: ChatDelta,
-        logprobs: Option<ChatLogprobs>,
+        tokens: Option<&[TokenEntry]>,
         finish_reason: Option<&'static str>,
     ) -> String {
         json(&Chunk {
@@ -169,8 +173,9 @@ impl Form {
             choices: vec![ChatChunkChoice {
                 index,
                 delta,
-                logprobs,
+                logprobs: tokens.and_then(|tokens| self.chat_logprobs(tokens)),
                 finish_reason,
+                token_ids: tokens.and_then(|tokens| self.ids(tokens)),
             }],
             usage: self.include_usage.then_some(None),
         })
@@ -188,6 +193,7 @@ impl Form {
         ChatChoice {
             index,
             logprobs: self.chat_logprobs(&whole.tokens),
+            token_ids: self.ids(&whole.tokens),
             message: ChatMessage {
                 role: "assistant",
                 content: whole.text,
@@ -201,9 +207,15 @@ impl Form {
         CompletionChoice {
             index,
             logprobs: self.completion_logprobs(&whole.tokens),
+            token_ids: self.ids(&whole.tokens),
             text: whole.text,
             finish_reason: whole.finish_reason,
         }
+    }
+
+    fn ids(&self, tokens: &[TokenEntry]) -> TokenIds {
+        let ids = || tokens.iter().map(|entry| entry.token.id).collect();
+        self.token_ids.then(ids)
     }
 
     fn chat_logprobs(&self, tokens: &[TokenEntry]) -> Option<ChatLogprobs> {

@@ -251,6 +251,32 @@ async fn logprobs_do_not_tell_what_a_stop_string_hid() {
 }
 
 #[tokio::test]
+async fn token_ids_come_where_they_are_asked_for() {
+    let rig = Rig::new();
+    rig.script(Script::Say("Hel\u{f6}".to_owned()));
+    let ids = json!([72, 101, 108, 0xc3, 0xb6]);
+    let fields = json!({"return_token_ids": true});
+    for whole in [rig.complete(fields.clone()).await, rig.chat(fields).await] {
+        let choice = &whole.json()["choices"][0];
+        assert_eq!(
+            (&choice["token_ids"], &choice["logprobs"]),
+            (&ids, &Value::Null)
+        );
+    }
+    let fields = json!({"return_token_ids": true, "stream": true});
+    for streamed in [rig.complete(fields.clone()).await, rig.chat(fields).await] {
+        let chunks = streamed.chunks();
+        let each = chunks
+            .iter()
+            .filter_map(|chunk| chunk["choices"][0]["token_ids"].as_array());
+        assert_eq!(Value::Array(each.flatten().cloned().collect()), ids);
+    }
+    for plain in [rig.complete(json!({})).await, rig.chat(json!({})).await] {
+        assert_eq!(plain.json()["choices"][0].get("token_ids"), None);
+    }
+}
+
+#[tokio::test]
 async fn sampling_reaches_the_backend_and_defaults_hold() {
     let rig = Rig::new();
     let fields = json!({"temperature": 0.5, "top_p": 0.25, "top_k": 7, "min_p": 0.125,
@@ -290,6 +316,12 @@ async fn sampling_reaches_the_backend_and_defaults_hold() {
     assert_eq!(request.prompt.len() + request.max_tokens, 200);
     rig.chat(json!({"max_completion_tokens": 3})).await;
     assert_eq!(rig.last_request().max_tokens, 3);
+    // So may a completion that asks for it.
+    for name in ["max_tokens", "max_completion_tokens"] {
+        rig.complete(json!({name: -1})).await;
+        let request = rig.last_request();
+        assert_eq!(request.prompt.len() + request.max_tokens, 200);
+    }
 }
 
 #[tokio::test]

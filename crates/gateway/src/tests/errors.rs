@@ -77,7 +77,11 @@ async fn fields_of_wrong_type_or_value_are_named() {
         (json!({"presence_penalty": 3}), "presence_penalty"),
         (json!({"frequency_penalty": -3}), "frequency_penalty"),
         (json!({"max_tokens": 0}), "max_tokens"),
-        (json!({"max_tokens": -1}), "max_tokens"),
+        (json!({"max_tokens": -2}), "max_tokens"),
+        (
+            json!({"max_tokens": -1, "max_completion_tokens": 4}),
+            "max_tokens",
+        ),
         (json!({"max_tokens": 1.5}), "max_tokens"),
         (json!({"max_tokens": u64::MAX}), "max_tokens"),
         (json!({"max_tokens": 1e30}), "max_tokens"),

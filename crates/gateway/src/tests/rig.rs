@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use serde_json::Value;
 use skein_runtime::{Clock as _, ManualClock, Secret32};
+use skein_serving::view::View;
 use skein_serving::{Event, FinishReason, GenerationError, Request, SubmitError, Token, Usage};
 use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
 use skein_weights::vocabulary::{Vocabulary, VocabularyKind};
@@ -50,6 +51,7 @@ pub(super) struct Scripted {
     pub(super) script: Mutex<Script>,
     pub(super) seen: Mutex<Vec<Request>>,
     pub(super) ready: Mutex<bool>,
+    pub(super) view: Mutex<View>,
     /// Generations that were not dropped yet.
     pub(super) alive: Arc<AtomicUsize>,
 }
@@ -106,6 +108,10 @@ impl Backend for Scripted {
 
     fn ready(&self) -> bool {
         *self.ready.lock().unwrap()
+    }
+
+    fn view(&self) -> View {
+        self.view.lock().unwrap().clone()
     }
 }
 
@@ -371,6 +377,7 @@ pub(super) fn scripted() -> Arc<Scripted> {
         script: Mutex::new(Script::Say("Hello, wörld!".to_owned())),
         seen: Mutex::default(),
         ready: Mutex::new(true),
+        view: Mutex::default(),
         alive: Arc::default(),
     })
 }

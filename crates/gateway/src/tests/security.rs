@@ -65,7 +65,7 @@ async fn keys_are_asked_for_where_there_are_any() {
         let reply = rig.read(request.body(Body::empty()).unwrap()).await;
         assert_eq!(reply.error(), expected, "{value}");
     }
-    for path in ["/v1/models", "/metrics"] {
+    for path in ["/v1/models", "/v1/network", "/metrics"] {
         assert_eq!(rig.get(path).await.error().0, 401);
     }
     for path in ["/healthz", "/readyz"] {

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::answerer::ServerArgs;
 use super::config::ConfigCommand;
+use super::status::StatusArgs;
 use crate::config::Override;
 
 /// Serve, split and verify large language models with exact, reproducible answers.
@@ -54,13 +56,20 @@ pub enum Command {
     /// order: a gateway as with `serve`; a stage finishes what it has taken and tells gateways to
     /// go elsewhere.
     Node(NodeArgs),
-    /// Answer one prompt and exit.
+    /// Answer one prompt and exit: with a model of this process, or one of a server.
+    ///
+    /// Without --model, --url and model.path in the configuration it asks the server of this machine.
     Run(RunArgs),
-    /// Talk with a model.
+    /// Talk with a model: one of this process, or one of a server.
+    ///
+    /// Without --model, --url and model.path in the configuration it talks to the server of this
+    /// machine.
     ///
     /// `/reset` forgets the conversation, `/system TEXT` sets the system message, `/exit` or
     /// Ctrl-D leaves. Ctrl-C stops the answer in progress and keeps the chat.
     Chat(ChatArgs),
+    /// Show how a server and the stages of its models are.
+    Status(StatusArgs),
     /// Look at, cut, check and fetch models.
     #[command(subcommand)]
     Model(ModelCommand),
@@ -238,6 +247,9 @@ pub struct RunArgs {
     /// Which model, and how to run it.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Which server answers instead.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// How to choose tokens.
     #[command(flatten)]
     pub sampling: SamplingArgs,
@@ -258,6 +270,9 @@ pub struct ChatArgs {
     /// Which model, and how to run it.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Which server answers instead.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// How to choose tokens.
     #[command(flatten)]
     pub sampling: SamplingArgs,
@@ -487,7 +502,8 @@ fn api(
 }
 
 impl ModelArgs {
-    fn overrides(&self) -> Vec<Override> {
+    /// The settings that these flags override.
+    pub(super) fn overrides(&self) -> Vec<Override> {
         let mut list = Vec::new();
         push(&mut list, "model", "path", "--model", self.model.as_ref());
         push(

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
+use super::answerer::{Answerer, Question};
 use super::args::ChatArgs;
-use super::{CommandError, Context, generate};
-use crate::generate::{Assembly, GenerateError, read};
-use crate::node::{self, LocalModel, NodeError};
-use crate::prompt::{Message, chat_prompt};
+use super::{CommandError, Context};
+use crate::node::{self, NodeError};
+use crate::prompt::{Message, Prompt};
 use crate::stop::StopSignals;
 
 /// What a line of the user means.
@@ -59,12 +59,10 @@ impl Conversation {
 }
 
 pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, CommandError> {
-    let model = generate::load(context, &args.sampling)?;
-    if model.template.is_none() {
-        return Err(GenerateError::NoTemplate { model: model.name }.into());
-    }
+    let answerer = Answerer::find(context, &args.model, &args.server, &args.sampling)?;
+    answerer.check_chat()?;
     let console = context.console;
-    console.note(&format!("talking with {}; {HELP}", model.name));
+    console.note(&format!("talking with {}; {HELP}", answerer.name()));
     let runtime = node::runtime()?;
     let mut editor = DefaultEditor::new()?;
     let mut talk = Conversation {
@@ -90,7 +88,7 @@ pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, Comma
                 // Only the terminal's own history, in memory; nothing of a chat is written to disk.
                 let _ = editor.add_history_entry(&line);
                 talk.messages.push(Message::new("user", text));
-                match runtime.block_on(answer(context, args, &model, &talk)) {
+                match runtime.block_on(answer(context, args, &answerer, &talk)) {
                     Ok(text) => talk.messages.push(Message::new("assistant", &text)),
                     Err(CommandError::Output(error)) => return Err(error.into()),
                     // A question too long, say, must not end the chat.
@@ -102,7 +100,8 @@ pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, Comma
             }
         }
     }
-    runtime.block_on(model.shutdown(std::time::Duration::ZERO));
+    runtime.block_on(answerer.shutdown());
+    runtime.shutdown_timeout(context.loaded.settings.runtime.stop.0);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,25 +109,23 @@ pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, Comma
 async fn answer(
     context: &Context,
     args: &ChatArgs,
-    model: &LocalModel,
+    answerer: &Answerer,
     talk: &Conversation,
 ) -> Result<String, CommandError> {
     // Taken anew for each answer: a signal of before is not meant for this one.
     let mut signals = StopSignals::new().map_err(NodeError::System)?;
-    let prompt = chat_prompt(model, &talk.all())?;
-    let request = args.sampling.request(model, prompt)?;
-    let assembly =
-        Assembly::new(&model.tokenizer, &args.sampling.stop).map_err(GenerateError::from)?;
-    let generation = model.handle.submit(request).map_err(GenerateError::from)?;
-    let interrupted = async {
-        signals.next().await;
-    };
     let console = context.console;
-    let answer = read(generation, assembly, interrupted, |text| console.text(text)).await?;
-    console.text("\n")?;
+    let messages = talk.all();
+    let question = Question {
+        prompt: Prompt::Chat(&messages),
+        sampling: &args.sampling,
+        token_ids: false,
+    };
+    let answer = answerer.say(question, &mut signals, console).await?;
     match answer.finish {
         "interrupted" => console.note("(stopped)"),
         "length" => console.note("(the answer has reached its longest length)"),
+        "other" => console.note("(the server ended the answer)"),
         _ => {}
     }
     Ok(answer.text)

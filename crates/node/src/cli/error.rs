@@ -11,6 +11,7 @@ use crate::keys::KeysError;
 use crate::logs::LogError;
 use crate::node::NodeError;
 use crate::open::OpenError;
+use crate::remote::RemoteError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,14 @@ pub enum CommandError {
     /// No answer.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// A server did not do what it was asked.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// Neither a model nor a server.
+    #[error(
+        "no model is given: write --model MODEL, set model.path in the configuration, or talk to a server"
+    )]
+    NoAnswerer(#[source] RemoteError),
     /// Splitting failed.
     #[error(transparent)]
     Split(#[from] super::split::SplitCommandError),

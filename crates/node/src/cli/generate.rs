@@ -1,4 +1,4 @@
-//! What `run` and `chat` have in common: a model in this process, and requests to it.
+//! A model in this process for `run` and `chat`, and requests to it.
 
 use std::sync::Arc;
 
@@ -15,11 +15,8 @@ use crate::hub::Fetching;
 use crate::node::{LocalModel, NodeError};
 use crate::open;
 
-/// Loads the model that the settings name; first refuses what can be refused without it.
-pub(super) fn load(context: &Context, sampling: &SamplingArgs) -> Result<LocalModel, CommandError> {
-    let sampling = sampling.over(&SamplingParams::default())?;
-    let refused = |error: ParamsError| CommandError::Usage(error.to_string());
-    sampling.validate(u32::MAX).map_err(refused)?;
+/// Loads the model that the settings name.
+pub(super) fn load(context: &Context) -> Result<LocalModel, CommandError> {
     let settings = &context.loaded.settings;
     let path = settings.model.path.as_deref().ok_or(NodeError::NoModel)?;
     let opened = open::open(path, Fetching::new(&settings.model, false), context.console)?;
@@ -33,6 +30,13 @@ pub(super) fn load(context: &Context, sampling: &SamplingArgs) -> Result<LocalMo
 }
 
 impl SamplingArgs {
+    /// Refuses what can be refused without a model.
+    pub(super) fn check(&self) -> Result<(), CommandError> {
+        let sampling = self.over(&SamplingParams::default())?;
+        let refused = |error: ParamsError| CommandError::Usage(error.to_string());
+        sampling.validate(u32::MAX).map_err(refused)
+    }
+
     /// These over those of the model; a seed that is not given is drawn.
     pub(super) fn over(&self, model: &SamplingParams) -> Result<SamplingParams, CommandError> {
         let seed = match self.seed {

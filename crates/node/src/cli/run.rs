@@ -4,14 +4,14 @@ use std::io::{self, Read as _};
 use std::process::ExitCode;
 
 use serde_json::json;
-use skein_text::Specials;
 
+use super::answerer::{Answerer, Question};
 use super::args::RunArgs;
-use super::{CommandError, Context, generate};
+use super::{CommandError, Context};
 use crate::console::Console;
-use crate::generate::{Answer, Assembly, GenerateError, read};
-use crate::node::{self, LocalModel, NodeError};
-use crate::prompt::{Message, chat_prompt};
+use crate::generate::Answer;
+use crate::node::{self, NodeError};
+use crate::prompt::{Message, Prompt};
 use crate::stop::{INTERRUPTED, StopSignals};
 
 /// Longest prompt that is read from standard input, in bytes.
@@ -19,26 +19,30 @@ const PROMPT_BYTES_MAX: u64 = 16 << 20;
 
 pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode, CommandError> {
     let text = prompt_text(args)?;
-    let model = generate::load(context, &args.sampling)?;
-    let prompt = match args.raw {
-        true => model
-            .tokenizer
-            .encode(&text, Specials::AddAndParse)
-            .map_err(GenerateError::from)?,
-        false => {
-            let system = args.system.iter().map(|text| Message::new("system", text));
-            let messages: Vec<_> = system.chain([Message::new("user", &text)]).collect();
-            chat_prompt(&model, &messages)?
-        }
+    let answerer = Answerer::find(context, &args.model, &args.server, &args.sampling)?;
+    let system = args.system.iter().map(|text| Message::new("system", text));
+    let messages: Vec<_> = system.chain([Message::new("user", &text)]).collect();
+    let question = Question {
+        prompt: match args.raw {
+            true => Prompt::Raw(&text),
+            false => Prompt::Chat(&messages),
+        },
+        sampling: &args.sampling,
+        token_ids: args.json,
     };
     let runtime = node::runtime()?;
     let done = runtime.block_on(async {
         let mut signals = StopSignals::new().map_err(NodeError::System)?;
-        let answer = answer(context.console, &model, prompt, args, &mut signals).await?;
-        let interrupted = answer.finish == "interrupted";
-        show_end(context.console, &answer, args.json)?;
-        model.shutdown(std::time::Duration::ZERO).await;
-        Ok(if interrupted {
+        let answer = if args.json {
+            let answer = answerer.answer(question, &mut signals, |_| Ok(())).await?;
+            show(context.console, &answer)?;
+            answer
+        } else {
+            let console = context.console;
+            answerer.say(question, &mut signals, console).await?
+        };
+        answerer.shutdown().await;
+        Ok(if answer.finish == "interrupted" {
             ExitCode::from(INTERRUPTED)
         } else {
             ExitCode::SUCCESS
@@ -67,43 +71,19 @@ fn prompt_text(args: &RunArgs) -> Result<String, CommandError> {
     }
 }
 
-async fn answer(
-    console: Console,
-    model: &LocalModel,
-    prompt: Vec<u32>,
-    args: &RunArgs,
-    signals: &mut StopSignals,
-) -> Result<Answer, CommandError> {
-    let request = args.sampling.request(model, prompt)?;
-    let assembly =
-        Assembly::new(&model.tokenizer, &args.sampling.stop).map_err(GenerateError::from)?;
-    let generation = model.handle.submit(request).map_err(GenerateError::from)?;
-    let interrupted = async {
-        signals.next().await;
-    };
-    let show = |text: &str| {
-        if args.json {
-            Ok(())
-        } else {
-            console.text(text)
-        }
-    };
-    Ok(read(generation, assembly, interrupted, show).await?)
-}
-
-fn show_end(console: Console, answer: &Answer, json: bool) -> Result<(), CommandError> {
-    if !json {
-        return Ok(console.text("\n")?);
-    }
+fn show(console: Console, answer: &Answer) -> Result<(), CommandError> {
+    let usage = answer.usage.map(|usage| {
+        json!({
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": usage.completion,
+            "reused_tokens": usage.reused,
+        })
+    });
     console.json(&json!({
         "text": answer.text,
         "tokens": answer.tokens,
         "finish_reason": answer.finish,
-        "usage": {
-            "prompt_tokens": answer.usage.prompt,
-            "completion_tokens": answer.usage.completion,
-            "reused_tokens": answer.usage.reused,
-        },
+        "usage": usage,
     }))?;
     Ok(())
 }

@@ -116,6 +116,15 @@ pub struct Serving {
 
 impl Serving {
     pub fn start(home: &Home, args: &[&str]) -> Self {
+        Self::start_at(home, args, "http")
+    }
+
+    /// One that speaks TLS.
+    pub fn start_secure(home: &Home, args: &[&str]) -> Self {
+        Self::start_at(home, args, "https")
+    }
+
+    fn start_at(home: &Home, args: &[&str], scheme: &str) -> Self {
         let all: Vec<&str> = ["serve", "--listen", "127.0.0.1:0"]
             .iter()
             .chain(args)
@@ -125,7 +134,10 @@ impl Serving {
         let mut line = String::new();
         let out = child.stdout.as_mut().expect("a pipe");
         BufReader::new(out).read_line(&mut line).expect("readable");
-        let Some(address) = line.trim().strip_prefix("listening on http://") else {
+        let Some(address) = line
+            .trim()
+            .strip_prefix(&format!("listening on {scheme}://"))
+        else {
             let ended = finish(child);
             panic!("it said {line:?} and {}", ended.err);
         };
@@ -135,8 +147,14 @@ impl Serving {
         }
     }
 
+    /// Where it listens: address and port.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where it listens, for clients.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// The whole answer to a plain request.
