@@ -364,7 +364,7 @@ impl Network {
         let url = self.url.as_deref().unwrap_or_default();
         let (slices, replicas) = (self.slices, self.replicas);
         let mut text = format!(
-            "\n{} in {slices} slices x {replicas} replicas, {} processes on this machine\n\n",
+            "\n{} in {slices} slices x {replicas} replicas, {} processes on this machine\n",
             self.name,
             self.watched.len()
         );
@@ -374,7 +374,8 @@ impl Network {
                 continue;
             };
             if shown != Some(slice) {
-                text.push_str(&format!("\n  {:<24}", slice.to_string()));
+                let (first, last) = (slice.layers.start, slice.layers.end - 1);
+                text.push_str(&format!("\n  layers {:<9}", format!("{first}-{last}")));
                 shown = Some(slice);
             }
             let kv = watched

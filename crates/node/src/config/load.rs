@@ -297,12 +297,12 @@ fn suggest_field(section: &Section, name: &str) -> String {
     if let Some(near) = nearest(name, section.fields.iter().map(|field| field.key)) {
         return format!("did you mean {near}?");
     }
-    let elsewhere = SECTIONS
-        .iter()
-        .find(|s| s.fields.iter().any(|field| field.key == name));
-    match elsewhere {
-        Some(other) => format!("{name} belongs into [{}]", other.name),
-        None => suggest(name, section.fields.iter().map(|field| field.key)),
+    let has = |other: &&Section| other.fields.iter().any(|field| field.key == name);
+    let elsewhere = SECTIONS.iter().filter(has);
+    let elsewhere: Vec<_> = elsewhere.map(|s| format!("[{}]", s.name)).collect();
+    match elsewhere.is_empty() {
+        false => format!("{name} belongs into {}", elsewhere.join(" or ")),
+        true => suggest(name, section.fields.iter().map(|field| field.key)),
     }
 }
 

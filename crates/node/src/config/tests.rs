@@ -54,7 +54,10 @@ fn refusals_say_what_to_do() {
             "[gatway]",
             "skein.toml: there is no section [gatway]; did you mean gateway?",
         ),
-        ("[engine]\nlisten = 1", "listen belongs into [gateway]"),
+        (
+            "[engine]\nlisten = 1",
+            "listen belongs into [node] or [gateway] or [metrics]",
+        ),
         ("[engine]\nzzz = 1", "known are threads"),
         ("gateway = 1", "write [gateway] on a line of its own"),
         (
