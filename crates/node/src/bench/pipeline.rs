@@ -115,10 +115,14 @@ impl Subject {
             reading.push(read(self.handle.submit(request)?, count));
         }
         let clock = Arc::clone(&self.clock);
-        let speed = watch(&counts, tokens, clock.as_ref());
-        let all = all(reading);
-        let (speed, read) = tokio::join!(speed, all);
-        read.map(|()| speed)
+        let mut speed = std::pin::pin!(watch(&counts, tokens, clock.as_ref()));
+        let mut all = std::pin::pin!(all(reading));
+        let speed = tokio::select! {
+            speed = &mut speed => speed,
+            // Whoever fails is never through.
+            ended = &mut all => return ended.and(Err(PipelineBenchError::Ended)),
+        };
+        all.await.map(|()| speed)
     }
 
     /// Longest time between two tokens of a session, in seconds, when `fault` happens after some of

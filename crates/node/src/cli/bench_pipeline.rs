@@ -25,6 +25,7 @@ use crate::config::{Format, Setting as _, Settings, Span};
 use crate::hub::Fetching;
 use crate::node::{self, NodeError};
 use crate::open::{self, Opened};
+use crate::stop::{INTERRUPTED, StopSignals};
 use crate::up::state::{State, is_split};
 
 /// Tokens before each decode measurement.
@@ -64,7 +65,16 @@ pub(super) fn bench(context: &Context, args: &PipelineBenchArgs) -> Result<ExitC
         clock: Arc::new(SystemClock::new()),
         kv_tokens: kv_tokens(args),
     };
-    let report = runtime.block_on(bench.all(&delays))?;
+    let report = runtime.block_on(async {
+        let mut signals = StopSignals::new().map_err(NodeError::System)?;
+        tokio::select! {
+            report = bench.all(&delays) => report.map(Some),
+            _ = signals.next() => Ok::<_, CommandError>(None),
+        }
+    });
+    let Some(report) = report? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     match args.json {
         true => context.console.json(&report)?,
         false => context.console.text(&table(&report))?,
@@ -187,6 +197,12 @@ impl Bench<'_> {
         }))
     }
 
+    /// Shown when it is known: the whole takes minutes.
+    fn told(&self, figures: Value) -> Value {
+        self.note(&format!("  {figures}"));
+        figures
+    }
+
     fn note(&self, text: &str) {
         self.context.console.note(text);
     }
@@ -264,12 +280,12 @@ impl Bench<'_> {
         let hop = (!figures.hop_median.is_empty()).then(
             || json!({ "median": median(&figures.hop_median), "p99": median(&figures.hop_p99) }),
         );
-        Ok(json!({
+        Ok(self.told(json!({
             "subject": name,
             "speeds": speeds.collect::<Vec<_>>(),
             "step_seconds": median(&figures.step),
             "hop_seconds": hop,
-        }))
+        })))
     }
 
     /// Times to the first token by length of the prompt.
@@ -283,7 +299,7 @@ impl Bench<'_> {
             }
             lengths.push(json!({ "prompt": prompt, "seconds": median(&seconds) }));
         }
-        Ok(json!({ "subject": name, "lengths": lengths }))
+        Ok(self.told(json!({ "subject": name, "lengths": lengths })))
     }
 
     /// One session while a stage that it uses is killed: how long it stands still, by what it had.
@@ -327,7 +343,7 @@ impl Bench<'_> {
             lengths.push(json!({ "prompt": prompt, "seconds": median(&stalls) }));
         }
         running.end().await;
-        Ok(json!({ "subject": name, "lengths": lengths }))
+        Ok(self.told(json!({ "subject": name, "lengths": lengths })))
     }
 
     /// One session over long links: what a token takes beyond computing and the legs.
@@ -349,14 +365,14 @@ impl Bench<'_> {
         let legs = f64::from(stages + 1);
         let token = 1.0 / median(&speeds);
         let between = median(&figures.hop_median) * legs;
-        Ok(json!({
+        Ok(self.told(json!({
             "subject": name,
             "delay_seconds": delay.as_secs_f64(),
             "legs": legs,
             "token_seconds": token,
             "computing_seconds": median(&figures.step) - between,
             "beyond_seconds": between - legs * delay.as_secs_f64(),
-        }))
+        })))
     }
 }
 
