@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "tests measure and wait on their own threads"
 )]
 

@@ -149,6 +149,10 @@ async fn open(target: &Target, circuit: u8, numerics: NumericsId) -> Link {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one sin after the other, on one stage"
+)]
 async fn whoever_breaks_the_rules_is_dropped() {
     let home = Home::new();
     let (split, model) = split(&home);

@@ -21,10 +21,10 @@ fn requests(model: &str) -> Vec<Value> {
             "model": model,
             "prompt": format!("The weaver had a thread and a loom, {index} of them, and so"),
             "max_tokens": 12 + index,
-            "temperature": if index % 2 == 0 { 0.0 } else { 0.9 },
+            "temperature": if index.is_multiple_of(2) { 0.0 } else { 0.9 },
             "seed": index,
             "logprobs": 3,
-            "presence_penalty": if index % 3 == 0 { 0.5 } else { 0.0 },
+            "presence_penalty": if index.is_multiple_of(3) { 0.5 } else { 0.0 },
             "ignore_eos": true,
         })
     };
@@ -99,6 +99,36 @@ each! {
     qwen3: "qwen3", 4;
     gguf_of_8_bits: "gguf/llama31-q8_0.gguf", 3;
     gguf_of_4_bits: "gguf/llama-q4_0.gguf", 3;
+}
+
+/// The gateway carries rows from stage to stage itself, and nobody can tell.
+#[test]
+fn hops_driven_by_the_gateway() {
+    let home = Home::new();
+    let path = fixture("qwen2");
+    let file = home.path("skein.toml");
+    std::fs::write(&file, "[network]\nmode = \"driven\"\n").expect("written");
+    let common = [
+        "--model",
+        &path,
+        "--name",
+        "m",
+        "--threads",
+        "1",
+        "--kv-memory",
+        "4MiB",
+    ];
+    let single = Serving::start(&home, &common);
+    let requests = requests("m");
+    let expected = one_by_one(single.address(), &requests);
+    assert_eq!(single.stop("TERM").code, 0);
+    let driven = ["--config", &file, "--slices", "3"];
+    let args: Vec<&str> = common.iter().chain(&driven).copied().collect();
+    let up = Up::start(&home, "state", &args);
+    assert_eq!(all_at_once(&up.address, &requests), expected);
+    let gateway = std::fs::read_to_string(home.path("state/nodes/gateway/node.toml"));
+    assert!(gateway.expect("written").contains("mode = \"driven\""));
+    assert_eq!(up.stop("TERM").code, 0);
 }
 
 /// A second start takes keys and the split model from the first; two at a time are refused; all
@@ -243,6 +273,7 @@ fn mistakes_of_up_are_told() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of mistakes")]
 fn mistakes_of_a_node_are_told() {
     let home = Home::new();
     let path = fixture("qwen2");

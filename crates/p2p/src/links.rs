@@ -228,13 +228,13 @@ impl Links {
     async fn accepted(&self, stream: TcpStream) {
         let (protocol, config) = (&self.shared.config.protocol, self.shared.config.link);
         // Who does not even shake hands is nobody, and so is who may not come: no event.
-        if let Ok((node, halves)) = accept(&self.shared.own, stream, protocol, config).await {
-            if self.admit(node) {
-                let (link, queue) = self.number();
-                let ended = self.run((link, node, false), halves, queue).await;
-                self.ended((link, node, false), &ended).await;
-                self.let_go(node);
-            }
+        if let Ok((node, halves)) = accept(&self.shared.own, stream, protocol, config).await
+            && self.admit(node)
+        {
+            let (link, queue) = self.number();
+            let ended = self.run((link, node, false), halves, queue).await;
+            self.ended((link, node, false), &ended).await;
+            self.let_go(node);
         }
         self.shared.state().accepted -= 1;
     }

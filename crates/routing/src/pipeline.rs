@@ -159,6 +159,8 @@ struct Flight {
     scored: usize,
     rows: usize,
     since: Instant,
+    /// Whether no other batch was on the way meanwhile.
+    alone: bool,
     /// The leg that it is on.
     leg: usize,
     /// What the stages so far say that it cost.
@@ -401,12 +403,17 @@ impl<P: Post> Executor for Pipeline<P> {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.state = State::Open { number: number + 1 };
+        let alone = self.flights.is_empty();
+        for other in &mut self.flights {
+            other.alone = false;
+        }
         self.flights.push_back(Flight {
             number,
             ticket,
             scored: batch.iter().filter(|entry| entry.scored).count(),
             rows: ids.len(),
             since: now,
+            alone,
             leg: 0,
             spent: Vec::new(),
             again,

@@ -81,7 +81,8 @@ pub struct ExecutorView {
     /// Layers of the model.
     pub layers: u32,
     /// Time of one leg of a batch's way: what a step took beyond what its stages say that they
-    /// computed and let wait, over the number of legs. `None` without legs.
+    /// computed and let wait, over the number of legs; of batches that were alone on the way. `None`
+    /// before there was one.
     pub hop: Option<Spread>,
     /// Known stages; empty if the whole model is in this process.
     pub stages: Vec<StageView>,

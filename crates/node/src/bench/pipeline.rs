@@ -119,8 +119,11 @@ impl Subject {
         let mut all = std::pin::pin!(all(reading));
         let speed = tokio::select! {
             speed = &mut speed => speed,
-            // Whoever fails is never through.
-            ended = &mut all => return ended.and(Err(PipelineBenchError::Ended)),
+            // Whoever fails is never through; those that are have been counted.
+            ended = &mut all => return match ended {
+                Ok(()) => Ok(speed.await),
+                Err(error) => Err(error),
+            },
         };
         all.await.map(|()| speed)
     }

@@ -1,5 +1,9 @@
 //! Starts the binary in a home of its own and talks to it.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests measure, and wait on threads that end with them"
+)]
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 pub mod cut;

@@ -177,8 +177,11 @@ impl<P: Post> Pipeline<P> {
             self.conduct.remove(&stage.node);
         }
         let legs = self.legs.iter().map(|leg| leg.last - leg.first + 2).sum();
-        let took = self.now.since(flight.since);
-        self.watch.step(took, &flight.spent, legs);
+        // Batches that share the way wait for each other in between, which no stage counts.
+        if flight.alone {
+            let took = self.now.since(flight.since);
+            self.watch.step(took, &flight.spent, legs);
+        }
         let ticket = flight.ticket;
         self.news.push_back(Progress::Done { ticket, scores });
     }
