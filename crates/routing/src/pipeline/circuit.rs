@@ -80,8 +80,13 @@ impl<P: Post> Pipeline<P> {
         match incoming {
             Incoming::Closed { node } => {
                 self.watch.closed(node);
-                let waits = !matches!(self.state, State::Down { .. });
-                if waits && self.is_neighbour(node) {
+                let concerned = match self.state {
+                    State::Down { .. } => false,
+                    // Whoever cannot be reached from here will hardly be from elsewhere.
+                    State::Opening { .. } => self.way.iter().any(|stage| stage.node == node),
+                    State::Open { .. } => self.is_neighbour(node),
+                };
+                if concerned {
                     self.fault(Some(node), "its link ended");
                 }
             }
