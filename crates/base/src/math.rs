@@ -32,6 +32,7 @@ pub const EXP_POLYNOMIAL: [f32; 6] = [
 ///
 /// The reference for every vector implementation: clamp, `n = round(x log2 e)`, two-step
 /// reduction, polynomial in Horner's scheme, two exact-but-the-last multiplications by powers of 2.
+#[inline]
 pub fn exp(x: f32) -> f32 {
     let x = if EXP_LOW > x { EXP_LOW } else { x };
     let x = if EXP_HIGH < x { EXP_HIGH } else { x };
@@ -49,6 +50,7 @@ pub fn exp(x: f32) -> f32 {
 
 /// `2^n` for `n` in -126..=127; other `n` give bits without meaning, which [`exp`] only meets
 /// for NaN.
+#[inline]
 fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }

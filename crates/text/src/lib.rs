@@ -11,9 +11,12 @@ pub mod sampler;
 pub mod stop;
 pub mod template;
 pub mod tokenizer;
+pub mod tokenizer_training;
+pub mod transcript;
 
 pub use detokenizer::Detokenizer;
 pub use sampler::{Sampled, Sampler, SamplingParams};
 pub use stop::StopMatcher;
 pub use template::{ChatRequest, ChatTemplate, Rendered};
 pub use tokenizer::{Specials, Tokenizer};
+pub use transcript::transcript;

@@ -7,6 +7,7 @@
 pub mod bytes;
 pub mod checkpoint;
 pub mod config;
+pub mod export;
 pub mod files;
 pub mod gguf;
 pub mod hashing;

@@ -3,38 +3,15 @@
 mod common;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::values;
-use skein_weights::bytes::{ByteRange, Folder, MemoryFolder};
+use common::{Disk, values};
+use skein_weights::bytes::MemoryFolder;
 use skein_weights::open_folder;
 use skein_weights::slices::SlicePlan;
 use skein_weights::split::{SplitOptions, split};
 use skein_weights::verify::verify;
-
-#[derive(Debug)]
-struct Disk(PathBuf);
-
-impl Folder for Disk {
-    fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn ByteRange>> {
-        Ok(Arc::new(fs::read(self.0.join(name))?))
-    }
-
-    fn describe(&self) -> String {
-        self.0.display().to_string()
-    }
-}
 
 fn fixtures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");

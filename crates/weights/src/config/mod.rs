@@ -8,11 +8,13 @@
 mod error;
 mod fields;
 mod harmless;
+mod render;
 mod rope;
 #[cfg(test)]
 mod tests;
 
 pub use error::ConfigError;
+pub use render::{RenderError, render};
 
 use skein_base::limits;
 

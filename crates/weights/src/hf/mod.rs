@@ -6,11 +6,14 @@
 //! both are undone while reading, without copying a tensor whole.
 
 mod error;
-mod names;
+pub(crate) mod names;
+mod render;
 mod settings;
 
 pub use error::OpenError;
-pub(crate) use settings::{Settings, is_sidecar_file, read_vocabulary};
+pub use render::render;
+pub(crate) use settings::{CONFIG, Settings, TOKENIZER, is_sidecar_file};
+pub use settings::{read_vocabulary, sidecars};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -30,8 +33,10 @@ use crate::source::{CanonicalTensor, Dtype, ReadError, WeightSource};
 use crate::vocabulary::{GenerationDefaults, Vocabulary};
 use names::Origin;
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+/// Which tensor is in which file, where there are several.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// The file of the weights, where there is one alone.
+pub(crate) const SINGLE: &str = "model.safetensors";
 
 /// A Hugging Face folder, checked: every tensor that the profile asks for is there in the right
 /// shape, and no other that would change results.
@@ -404,6 +409,6 @@ impl Checkpoint for HfCheckpoint {
     }
 
     fn sidecars(&self) -> Result<Vec<Sidecar>, VocabularyError> {
-        settings::sidecars(&*self.folder)
+        sidecars(&*self.folder)
     }
 }

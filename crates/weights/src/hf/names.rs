@@ -5,20 +5,20 @@ use crate::profile::{Family, Profile};
 
 /// Where a canonical tensor is to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// Name without the whole model's prefix.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether the matrix is stored as `[inputs, outputs]`.
-    pub(super) transposed: bool,
+    pub(crate) transposed: bool,
     /// Which part of the stored outputs it is.
-    pub(super) share: Share,
+    pub(crate) share: Share,
 }
 
 /// One of `of` equal parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) index: u64,
-    pub(super) of: u64,
+pub(crate) struct Share {
+    pub(crate) index: u64,
+    pub(crate) of: u64,
 }
 
 const WHOLE: Share = Share { index: 0, of: 1 };
@@ -30,8 +30,19 @@ pub(super) fn without_prefix(name: &str) -> &str {
         .unwrap_or(name)
 }
 
+/// The name that a whole model's checkpoint has for a tensor.
+pub(crate) fn full_name(profile: &Profile, origin: &Origin) -> String {
+    let prefix = match profile.family {
+        // The head is beside the base model, not inside.
+        _ if origin.name.starts_with("lm_head.") => "",
+        Family::Gpt2 => "transformer.",
+        _ => "model.",
+    };
+    format!("{prefix}{}", origin.name)
+}
+
 /// Where the canonical tensor `name` of `part` is stored.
-pub(super) fn origin(profile: &Profile, part: Part, name: &str) -> Origin {
+pub(crate) fn origin(profile: &Profile, part: Part, name: &str) -> Origin {
     let (base, kind) = name
         .rsplit_once('.')
         .expect("canonical names end in .weight or .bias");

@@ -9,13 +9,15 @@ use crate::files::{FileError, read_small};
 use crate::sidecar;
 use crate::vocabulary::{GenerationDefaults, Vocabulary, VocabularyKind};
 
-const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The tokenizer.
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
-const TEMPLATE: &str = "chat_template.jinja";
+pub(super) const TEMPLATE: &str = "chat_template.jinja";
 const TEMPLATE_JSON: &str = "chat_template.json";
-const GENERATION: &str = "generation_config.json";
-const CONFIG: &str = "config.json";
+pub(super) const GENERATION: &str = "generation_config.json";
+/// The model's own configuration.
+pub(crate) const CONFIG: &str = "config.json";
 
 /// Most special tokens of one role, and most ids that end an answer.
 const LIST_MAX: usize = 4096;
@@ -202,7 +204,7 @@ fn invalid(file: &str, problem: String) -> VocabularyError {
 }
 
 /// Reads everything that turns words into tokens.
-pub(crate) fn read_vocabulary(folder: &dyn Folder) -> Result<Vocabulary, VocabularyError> {
+pub fn read_vocabulary(folder: &dyn Folder) -> Result<Vocabulary, VocabularyError> {
     let settings = Settings::read(folder)?;
     let tokenizer = read_small(folder, TOKENIZER, limits::TOKENIZER_BYTES_MAX)?;
     let missing = || VocabularyError::Missing {
@@ -247,7 +249,7 @@ pub(super) fn name(folder: &dyn Folder) -> String {
 }
 
 /// The small files that go along, sorted by name; a checkpoint without tokenizer has none such.
-pub(super) fn sidecars(folder: &dyn Folder) -> Result<Vec<Sidecar>, VocabularyError> {
+pub fn sidecars(folder: &dyn Folder) -> Result<Vec<Sidecar>, VocabularyError> {
     let settings = SidecarRole::Settings;
     let mut list = Vec::new();
     for (name, role, max) in [

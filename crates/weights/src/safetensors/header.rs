@@ -5,11 +5,15 @@ use std::fmt;
 use std::io;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use skein_base::limits;
 
+use super::metadata::Texts;
 use crate::bytes::ByteRange;
 use crate::checkpoint::StoredDtype;
+
+/// The entry of a header that is no tensor.
+pub(super) const METADATA: &str = "__metadata__";
 
 /// Why a safetensors file is refused.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +164,8 @@ pub struct TensorInfo {
 pub struct Header {
     /// The tensors by name.
     pub tensors: BTreeMap<String, TensorInfo>,
+    /// Texts by name that the writer added; what is no text there is left out.
+    pub metadata: BTreeMap<String, String>,
     /// Where the data begin, from the start of the file.
     pub data_start: u64,
 }
@@ -172,9 +178,12 @@ struct RawTensor {
     data_offsets: (u64, u64),
 }
 
-/// Name and entry of every tensor, in the header's order, duplicates refused.
+/// Name and entry of every tensor, duplicates refused, and the texts beside them.
 #[derive(Debug)]
-struct RawHeader(BTreeMap<String, RawTensor>);
+struct RawHeader {
+    tensors: BTreeMap<String, RawTensor>,
+    metadata: BTreeMap<String, String>,
+}
 
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -193,7 +202,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
         let mut tensors = BTreeMap::new();
-        let mut metadata = false;
+        let mut metadata = None;
         while let Some(name) = map.next_key::<String>()? {
             let shown = || name.chars().take(120).collect::<String>();
             if name.len() > limits::NAME_BYTES_MAX {
@@ -202,12 +211,11 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                     shown()
                 )));
             }
-            if name == "__metadata__" && !metadata {
-                metadata = true;
-                map.next_value::<IgnoredAny>()?;
+            if name == METADATA && metadata.is_none() {
+                metadata = Some(map.next_value::<Option<Texts>>()?.unwrap_or_default().0);
                 continue;
             }
-            if tensors.contains_key(&name) || name == "__metadata__" {
+            if tensors.contains_key(&name) || name == METADATA {
                 return Err(A::Error::custom(format!("{} is there twice", shown())));
             }
             if tensors.len() == limits::TENSORS_PER_FILE_MAX {
@@ -216,7 +224,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             let tensor = map.next_value()?;
             tensors.insert(name, tensor);
         }
-        Ok(RawHeader(tensors))
+        let metadata = metadata.unwrap_or_default();
+        Ok(RawHeader { tensors, metadata })
     }
 }
 
@@ -244,10 +253,12 @@ pub fn read_header(file: &dyn ByteRange) -> Result<Header, SafetensorsError> {
 /// Checks a header's JSON for a file of `length` bytes.
 fn parse_header(json: &[u8], length: u64) -> Result<Header, SafetensorsError> {
     let data_start = json.len() as u64 + 8;
-    let RawHeader(raw) =
-        serde_json::from_slice(json).map_err(|error| SafetensorsError::Header {
-            problem: error.to_string(),
-        })?;
+    let RawHeader {
+        tensors: raw,
+        metadata,
+    } = serde_json::from_slice(json).map_err(|error| SafetensorsError::Header {
+        problem: error.to_string(),
+    })?;
     let mut order: Vec<(u64, u64, String)> = Vec::with_capacity(raw.len());
     let mut tensors = BTreeMap::new();
     for (name, raw) in raw {
@@ -277,6 +288,7 @@ fn parse_header(json: &[u8], length: u64) -> Result<Header, SafetensorsError> {
     }
     Ok(Header {
         tensors,
+        metadata,
         data_start,
     })
 }

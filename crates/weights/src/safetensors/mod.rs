@@ -4,6 +4,7 @@
 //! so that duplicate names (which a JSON map hides) are seen.
 
 mod header;
+mod metadata;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -11,4 +12,4 @@ mod write;
 
 pub use header::{Element, Header, SafetensorsError, TensorInfo, read_header};
 pub(crate) use tensor::{Block, decode_bf16, decode_f32};
-pub use write::{Layout, encode_f32, layout};
+pub use write::{Layout, encode_f32, layout, layout_with};

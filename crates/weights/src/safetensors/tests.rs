@@ -32,6 +32,29 @@ fn a_header_as_published() {
 }
 
 #[test]
+fn only_texts_are_kept_of_metadata() {
+    let json = r#"{"__metadata__":{"a":"x","b":1,"c":-1,"d":1.5,"e":true,"f":null,"g":[1,["y"]],
+        "h":{"i":"z"},"j":"\u00f6"}}"#;
+    let header = read_header(&file(json, 0)).unwrap();
+    let texts =
+        [("a", "x"), ("j", "\u{f6}")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+    assert_eq!(header.metadata, texts.into());
+    let none = read_header(&file(r#"{"__metadata__":null}"#, 0)).unwrap();
+    assert!(none.metadata.is_empty());
+    let text = |index: usize| format!(r#""{index}":"""#);
+    let many: Vec<String> = (0..70_000).map(text).collect();
+    let many = format!(r#"{{"__metadata__":{{{}}}}}"#, many.join(","));
+    for hostile in [
+        &*many,
+        r#"{"__metadata__":[]}"#,
+        r#"{"__metadata__":{},"__metadata__":{}}"#,
+    ] {
+        let error = read_header(&file(hostile, 0)).unwrap_err();
+        assert!(matches!(error, SafetensorsError::Header { .. }), "{error}");
+    }
+}
+
+#[test]
 fn hostile_headers_are_named() {
     let tensor = |dtype: &str, shape: &str, offsets: &str| {
         format!(r#"{{"t":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)

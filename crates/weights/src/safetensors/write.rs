@@ -1,7 +1,11 @@
 //! Headers of files that Skein writes: one content, one sequence of bytes.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+
+use super::header::METADATA;
 
 use crate::source::Dtype;
 
@@ -23,12 +27,18 @@ struct Entry<'a> {
     data_offsets: (u64, u64),
 }
 
-struct Entries<'a>(Vec<(&'a str, Entry<'a>)>);
+struct Entries<'a> {
+    tensors: Vec<(&'a str, Entry<'a>)>,
+    metadata: &'a BTreeMap<String, String>,
+}
 
 impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, entry) in &self.0 {
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry(METADATA, self.metadata)?;
+        }
+        for (name, entry) in &self.tensors {
             map.serialize_entry(name, entry)?;
         }
         map.end()
@@ -41,6 +51,17 @@ impl Serialize for Entries<'_> {
 /// # Panics
 /// If the sizes overflow: those of a checked profile do not.
 pub fn layout(tensors: &[(&str, Dtype, &[u64])]) -> Layout {
+    layout_with(tensors, &BTreeMap::new())
+}
+
+/// As [`layout`], with texts for the header.
+///
+/// # Panics
+/// If the sizes overflow: those of a checked profile do not.
+pub fn layout_with(
+    tensors: &[(&str, Dtype, &[u64])],
+    metadata: &BTreeMap<String, String>,
+) -> Layout {
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&index| {
         let (name, dtype, _) = tensors[index];
@@ -69,7 +90,11 @@ pub fn layout(tensors: &[(&str, Dtype, &[u64])]) -> Layout {
             },
         ));
     }
-    let mut json = serde_json::to_vec(&Entries(entries)).expect("numbers and texts have JSON");
+    let entries = Entries {
+        tensors: entries,
+        metadata,
+    };
+    let mut json = serde_json::to_vec(&entries).expect("numbers and texts have JSON");
     json.resize(json.len().next_multiple_of(8), b' ');
     let mut header = (json.len() as u64).to_le_bytes().to_vec();
     header.extend_from_slice(&json);

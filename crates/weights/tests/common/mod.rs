@@ -2,11 +2,38 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use skein_weights::bytes::MemoryFolder;
+use skein_weights::bytes::{ByteRange, Folder, MemoryFolder};
 use skein_weights::{Checkpoint, HfCheckpoint, Part};
+
+/// A folder on disk, its files read whole.
+#[derive(Debug)]
+pub(crate) struct Disk(pub(crate) PathBuf);
+
+impl Folder for Disk {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let name =
+            |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        let mut names = fs::read_dir(&self.0)?
+            .map(name)
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn ByteRange>> {
+        Ok(Arc::new(fs::read(self.0.join(name))?))
+    }
+
+    fn describe(&self) -> String {
+        self.0.display().to_string()
+    }
+}
 
 /// A small Llama: two key heads, llama3 scaling, tied or not.
 pub(crate) fn llama_config(tied: bool) -> Value {
