@@ -1,0 +1,241 @@
+//! A small world to learn: people who go places and carry things, numbers below a hundred, how
+//! things behave, Skein, and good manners.
+//!
+//! [`World`] makes conversations from a seed, any number of them, each by its index alone, the same
+//! on every platform (integers only; nothing depends on the order of a hash table).
+//!
+//! **Held out by rule.** What a model is judged by cannot occur in training, whatever the seeds
+//! ([`split`]): each person has things that it never meets in a training conversation, and every
+//! held-out story has such a pair; calculations and comparisons are split by their two operands in
+//! either order; facts, small talk and refusals are asked in wordings, and about subjects, that
+//! training never uses.
+//!
+//! **Worth of choices.** [`Bits`] says how improbable the choices were that made a sample. Its mean
+//! is the entropy of the choices, which is at least the entropy of the text that they make
+//! (different choices may make the same text, and choices that were thrown away to respect the
+//! split are not counted back in). So no model can have a mean loss below the entropy of the text,
+//! and a perfect one comes out at or slightly below the mean of the bits: it is the mark that a
+//! held-out loss, summed over the tokens of a sample, is compared with. `answer` is the same for
+//! the tokens of answers given their prompts.
+
+mod catalogue;
+mod counting;
+mod dice;
+mod nature;
+mod numbers;
+mod outside;
+mod phrase;
+mod sample;
+mod skein;
+pub mod split;
+mod story;
+mod talk;
+#[cfg(test)]
+mod tests;
+pub mod words;
+
+pub use dice::Bits;
+pub use sample::{Kind, Message, Role, Sample, Turn};
+pub use split::Split;
+
+use dice::Dice;
+use phrase::say_one;
+use split::Mentions;
+
+/// How often each kind comes up, in percent of the parts of conversations.
+const SHARES: [(Kind, u32); 10] = [
+    (Kind::Story, 30),
+    (Kind::Tale, 6),
+    (Kind::Count, 7),
+    (Kind::Sum, 13),
+    (Kind::Difference, 6),
+    (Kind::Number, 6),
+    (Kind::Nature, 8),
+    (Kind::Skein, 14),
+    (Kind::Talk, 5),
+    (Kind::Outside, 5),
+];
+
+/// Words, digits and marks of the longest conversation to which another part is added, for most and
+/// for long ones. With the longest part the others stay below half of the context and the long ones
+/// below all of it, nearly always.
+const PIECES_MAX: [usize; 2] = [120, 350];
+
+/// How many conversations in a hundred are long: else a model would know nothing of the later
+/// positions.
+const LONG_PERCENT: u32 = 12;
+
+/// Parts of a long conversation, at most.
+const PARTS_LONG: usize = 10;
+
+const SYSTEM: [&str; 4] = [
+    "You are [|Skein, ]a [small|helpful|friendly] [model|assistant].",
+    "Be kind.",
+    "Answer kindly.",
+    "You are the small model inside Skein.",
+];
+
+/// All conversations of one seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct World {
+    seed: u64,
+}
+
+/// Which list a sample is from: part of the path of its dice.
+#[derive(Debug, Clone, Copy)]
+enum List {
+    Training = 1,
+    HeldOut = 2,
+    HeldOutOf = 3,
+}
+
+impl World {
+    /// The world of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// The training conversation number `index`, of as many as anybody wants.
+    #[must_use]
+    pub fn training(&self, index: u64) -> Sample {
+        conversation(&mut self.dice(List::Training, &[index]), Split::Training)
+    }
+
+    /// The held-out conversation number `index`: mixed as in training, each part held out. For
+    /// losses.
+    #[must_use]
+    pub fn held_out(&self, index: u64) -> Sample {
+        conversation(&mut self.dice(List::HeldOut, &[index]), Split::HeldOut)
+    }
+
+    /// The held-out sample number `index` of one kind: one part, nothing before or after it. For
+    /// questions.
+    #[must_use]
+    pub fn held_out_of(&self, kind: Kind, index: u64) -> Sample {
+        let mut dice = self.dice(List::HeldOutOf, &[kind as u64, index]);
+        let turns = part(&mut dice, kind, Split::HeldOut, Mentions::default())
+            .expect("one draw in forty at least is on the held-out side");
+        finished(&mut dice, Split::HeldOut, kind, None, turns)
+    }
+
+    fn dice(&self, list: List, path: &[u64]) -> Dice {
+        let mut full = vec![list as u64];
+        full.extend(path);
+        Dice::new(self.seed, &full)
+    }
+}
+
+/// Parts of different kinds after each other, perhaps with a system message, a greeting, a
+/// farewell.
+fn conversation(dice: &mut Dice, split: Split) -> Sample {
+    let system = dice.chance(6).then(|| say_one(dice, &SYSTEM, &[]));
+    let mut turns = Vec::new();
+    if dice.chance(8) {
+        turns.push(talk::hello(dice, split));
+    }
+    let (count, most) = if dice.chance(LONG_PERCENT) {
+        (PARTS_LONG, PIECES_MAX[1])
+    } else {
+        (1 + dice.weighted(&[45, 33, 22]), PIECES_MAX[0])
+    };
+    let mut main = None;
+    for _ in 0..count {
+        if pieces(&turns) > most {
+            break;
+        }
+        let (kind, _) = SHARES[dice.weighted(&SHARES.map(|(_, share)| share))];
+        if let Some(more) = part(dice, kind, split, mentions(&turns)) {
+            main = main.or(Some(kind));
+            turns.extend(more);
+        }
+    }
+    if dice.chance(10) || turns.is_empty() {
+        turns.push(talk::bye(dice, split));
+    }
+    finished(dice, split, main.unwrap_or(Kind::Talk), system, turns)
+}
+
+/// A part of one kind that may follow `before`; `None` if none was found.
+fn part(dice: &mut Dice, kind: Kind, split: Split, before: Mentions) -> Option<Vec<Turn>> {
+    dice.until(|dice| {
+        let turns = attempt(dice, kind, split, before)?;
+        fits(&turns, kind, split, before).then_some(turns)
+    })
+}
+
+fn attempt(dice: &mut Dice, kind: Kind, split: Split, before: Mentions) -> Option<Vec<Turn>> {
+    let one = |turn: Option<Turn>| turn.map(|turn| vec![turn]);
+    match kind {
+        Kind::Story => story::asked(dice, split),
+        Kind::Tale => story::told(dice, split),
+        Kind::Count => Some(vec![counting::problem(dice)]),
+        Kind::Sum => one(numbers::sum(dice, split)),
+        Kind::Difference => one(numbers::difference(dice, split)),
+        Kind::Number => one(numbers::order(dice, split)),
+        Kind::Nature => one(nature::asked(dice, split)),
+        Kind::Skein => Some(skein::asked(dice, split)),
+        Kind::Talk => Some(talk::chat(dice, split)),
+        Kind::Outside => one(outside::asked(dice, split, before == Mentions::default())),
+    }
+}
+
+/// Whether the people and things of a part are on the right side, as far as the kinds have not seen
+/// to it themselves.
+fn fits(turns: &[Turn], kind: Kind, split: Split, before: Mentions) -> bool {
+    let own = mentions(turns);
+    match split {
+        Split::Training => !own.with(before).hold_out(),
+        Split::HeldOut => kind != Kind::Count || own.hold_out(),
+    }
+}
+
+fn mentions(turns: &[Turn]) -> Mentions {
+    turns.iter().fold(Mentions::default(), |all, turn| {
+        all.with(Mentions::of(&turn.user))
+            .with(Mentions::of(&turn.assistant))
+    })
+}
+
+fn finished(
+    dice: &mut Dice,
+    split: Split,
+    kind: Kind,
+    system: Option<String>,
+    mut turns: Vec<Turn>,
+) -> Sample {
+    for turn in &mut turns {
+        turn.user = typed(dice, &turn.user);
+    }
+    Sample {
+        split,
+        kind,
+        system,
+        turns,
+        bits: dice.bits(),
+    }
+}
+
+/// A message as people type it: now and then without capitals or the last mark.
+fn typed(dice: &mut Dice, text: &str) -> String {
+    let without_mark = |text: &str| text.trim_end_matches(['.', '?', '!']).to_owned();
+    match dice.weighted(&[82, 6, 6, 6]) {
+        0 => text.to_owned(),
+        1 => text.to_lowercase(),
+        2 => without_mark(text),
+        _ => without_mark(&text.to_lowercase()),
+    }
+}
+
+/// Words, digits and marks: about as many tokens.
+fn pieces(turns: &[Turn]) -> usize {
+    let count = |text: &str| {
+        let words = text.split_ascii_whitespace().count();
+        let marks = text
+            .bytes()
+            .filter(|byte| !byte.is_ascii_alphabetic() && *byte != b' ');
+        words + marks.count()
+    };
+    let turn = |turn: &Turn| 4 + count(&turn.user) + count(&turn.assistant);
+    turns.iter().map(turn).sum()
+}

@@ -1,0 +1,312 @@
+//! The commands of Skein: what they do, and which one does what one wants.
+
+use crate::world::catalogue::{Entry, Keys, Wordings, about};
+
+const DOES: Wordings = Wordings {
+    training: &[
+        "What does [{x}|`{x}`] do?",
+        "[Tell me what [{x}|`{x}`] does.|[Can you tell me|Do you know] what [{x}|`{x}`] does?]",
+        "What is [{x}|`{x}`] for?",
+        "What is the command [{x}|`{x}`] for?",
+        "When do I [use|need|type] [{x}|`{x}`]?",
+        "What happens when I type [{x}|`{x}`]?",
+        "[Please explain|Explain] [|the command ][{x}|`{x}`].",
+        "Why would I [type|use] [{x}|`{x}`]?",
+        "I want to know what [{x}|`{x}`] does.",
+        "And what does [{x}|`{x}`] do?",
+        "[{x}|`{x}`], what does it do?",
+        "What is [{x}|`{x}`]?",
+        "What do I get when I use [{x}|`{x}`]?",
+        "Tell me about the command [{x}|`{x}`].",
+    ],
+    held_out: &[
+        "What will [{x}|`{x}`] do?",
+        "Describe the command [{x}|`{x}`].",
+        "What do I get from [{x}|`{x}`]?",
+        "Can you explain what [{x}|`{x}`] does?",
+        "I would like to know what the command [{x}|`{x}`] does.",
+        "Help me understand the command [{x}|`{x}`].",
+    ],
+};
+
+const HOW: Wordings = Wordings {
+    training: &[
+        "How [do|can] I {x}?",
+        "How do you {x}?",
+        "Which command [do I need|do I use|do I type] to {x}?",
+        "Which command lets me {x}?",
+        "What do I type to {x}?",
+        "What is the command to {x}?",
+        "I want to {x}.",
+        "[Tell|Show] me how to {x}.",
+        "[Please help|Help] me to {x}.",
+        "Can I {x}?",
+        "Can you tell me how to {x}?",
+        "And how do I {x}?",
+        "Do you know how to {x}?",
+        "What must I do to {x}?",
+    ],
+    held_out: &[
+        "I would like to {x}. What do I type?",
+        "[Please explain|Explain] how to {x}.",
+        "What should I type when I want to {x}?",
+        "Tell me which command I need to {x}.",
+        "How could I {x}?",
+        "Is there a command to {x}?",
+    ],
+};
+
+const fn does(command: &'static str, answer: &'static str, keys: &'static str) -> Entry {
+    about(command, &DOES, answer, Keys::Phrases(keys))
+}
+
+const fn how(
+    goals: [&'static str; 2],
+    command: &'static str,
+    answer: &'static str,
+    keys: &'static str,
+) -> Entry {
+    let [goal, held_out] = goals;
+    let mut entry = about(goal, &HOW, answer, Keys::Command(command, keys));
+    entry.subject_held_out = held_out;
+    entry
+}
+
+pub(super) const COMMANDS: [Entry; 34] = [
+    does(
+        "skein up",
+        "`skein up` starts a whole network on one machine and prints how to talk to it.",
+        "starts & whole network & one machine",
+    ),
+    does(
+        "skein chat",
+        "`skein chat` lets you talk with a model in the terminal.",
+        "talk with a model & terminal",
+    ),
+    does(
+        "skein run",
+        "`skein run` answers one prompt and exits.",
+        "answers one prompt & exits",
+    ),
+    does(
+        "skein serve",
+        "`skein serve` serves a model through an API like that of OpenAI.",
+        "serves a model & api",
+    ),
+    does(
+        "skein status",
+        "`skein status` shows how a running network is.",
+        "shows & running network",
+    ),
+    does(
+        "skein node",
+        "`skein node` starts one node of a network.",
+        "starts one node & network",
+    ),
+    does(
+        "skein model split",
+        "`skein model split` cuts a model into files by layer, with a manifest of hashes.",
+        "cuts a model & by layer",
+    ),
+    does(
+        "skein model verify",
+        "`skein model verify` checks every byte of a split model.",
+        "checks every byte & split model",
+    ),
+    does(
+        "skein model inspect",
+        "`skein model inspect` shows what a model is, what it needs, and whether it can be served.",
+        "shows & what it needs & model",
+    ),
+    does(
+        "skein model fetch",
+        "`skein model fetch` fetches a model from the hub and prints its folder.",
+        "fetches & hub",
+    ),
+    does(
+        "skein keys new",
+        "`skein keys new` makes an API key, prints it once and keeps only its hash.",
+        "makes & key & prints it once",
+    ),
+    does(
+        "skein model export",
+        "`skein model export` writes a model as an ordinary folder that other programs read.",
+        "writes & folder & other programs",
+    ),
+    does(
+        "skein train",
+        "`skein train` trains a model on texts or conversations.",
+        "trains a model & texts & conversations",
+    ),
+    does(
+        "skein bench",
+        "`skein bench` measures speed.",
+        "measures & speed",
+    ),
+    does(
+        "skein config",
+        "`skein config` shows, explains and checks the configuration.",
+        "shows & explains & checks",
+    ),
+    does(
+        "skein completions",
+        "`skein completions` prints a completion script for your shell.",
+        "prints & script & shell",
+    ),
+    how(
+        [
+            "[start|run] a [whole |]network on [one|my] machine",
+            "start a network here on my machine",
+        ],
+        "skein up",
+        "Type `skein up`. It starts a whole network on your machine.",
+        "starts a whole network",
+    ),
+    how(
+        [
+            "[talk with|chat with|talk to] a model[| in the terminal]",
+            "have a chat with a model",
+        ],
+        "skein chat",
+        "Type `skein chat`. Then you can talk with a model in the terminal.",
+        "talk with a model & terminal",
+    ),
+    how(
+        [
+            "[get one answer|get an answer to one prompt|ask one question]",
+            "get the answer to one question",
+        ],
+        "skein run",
+        "Type `skein run` and the prompt. It answers once and exits.",
+        "and the prompt & answers once",
+    ),
+    how(
+        [
+            "[serve a model|start the server|offer an API]",
+            "serve my model with an API",
+        ],
+        "skein serve",
+        "Type `skein serve`. It serves a model through an API.",
+        "serves a model & api",
+    ),
+    how(
+        [
+            "[see how [the|my] network is|look at [the|my] network]",
+            "see if my network is well",
+        ],
+        "skein status",
+        "Type `skein status`. It shows how a running network is.",
+        "shows & running network",
+    ),
+    how(
+        [
+            "[start|run] [one|a single] node[| of a network]",
+            "start a node of the network",
+        ],
+        "skein node",
+        "Type `skein node`. It starts one node of a network.",
+        "starts one node & network",
+    ),
+    how(
+        [
+            "[split|cut] a model[| into files| into slices]",
+            "cut my model by layer",
+        ],
+        "skein model split",
+        "Type `skein model split` with --slices and --output. It cuts a model into files by layer.",
+        "slices & output & by layer",
+    ),
+    how(
+        [
+            "[check|verify] [a split model|the files of a model]",
+            "check every byte of a model",
+        ],
+        "skein model verify",
+        "Type `skein model verify` and the folder. It checks every byte of a split model.",
+        "folder & checks every byte",
+    ),
+    how(
+        [
+            "[look at a model|inspect a model|see what a model needs]",
+            "know what my model needs",
+        ],
+        "skein model inspect",
+        "Type `skein model inspect` and the model. It shows what a model is and what it needs.",
+        "shows & what it needs",
+    ),
+    how(
+        [
+            "[fetch|get] a model from the hub",
+            "get my model from the hub",
+        ],
+        "skein model fetch",
+        "Type `skein model fetch` and its name. It fetches a model from the hub.",
+        "fetches & hub",
+    ),
+    how(
+        [
+            "[export a model|use a model in other programs]",
+            "write a model for other programs",
+        ],
+        "skein model export",
+        "Type `skein model export` with --output. It writes a model as a folder that other programs read.",
+        "output & folder & other programs",
+    ),
+    how(
+        ["[train|teach] a model", "train my own model"],
+        "skein train",
+        "Type `skein train` with --data and --output. It trains a model on texts or conversations.",
+        "data & output & trains a model",
+    ),
+    how(
+        ["[make|get] [an API key|a new key]", "make a new API key"],
+        "skein keys new",
+        "Type `skein keys new` and a name. It makes an API key and prints it once.",
+        "a name & key & prints it once",
+    ),
+    how(
+        [
+            "[measure speed|measure the speed|see how fast a model is]",
+            "measure how fast my model is",
+        ],
+        "skein bench",
+        "Type `skein bench model` with --model. It measures the speed of a model.",
+        "skein bench model & measures the speed",
+    ),
+    how(
+        [
+            "[see [the|my] configuration|see my settings|see what is set]",
+            "look at the configuration",
+        ],
+        "skein config",
+        "Type `skein config show`. It shows each value and where it came from.",
+        "config show & value",
+    ),
+    how(
+        [
+            "check [the|my] [configuration|settings]",
+            "check what is in the configuration",
+        ],
+        "skein config",
+        "Type `skein config check` and the file. It says what is wrong with it.",
+        "config check & the file & wrong",
+    ),
+    how(
+        [
+            "[understand|explain] [the settings|a setting]",
+            "understand the configuration",
+        ],
+        "skein config",
+        "Type `skein config explain`. It explains every setting.",
+        "config explain & every setting",
+    ),
+    how(
+        [
+            "[complete commands in my shell|get completions]",
+            "get completions in my shell",
+        ],
+        "skein completions",
+        "Type `skein completions bash`, or the name of another shell. It prints a script.",
+        "bash & shell & script",
+    ),
+];
