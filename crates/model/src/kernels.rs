@@ -5,4 +5,6 @@
 pub(crate) mod attention;
 pub(crate) mod linear;
 pub(crate) mod pointwise;
+#[cfg(feature = "train")]
+pub(crate) mod product;
 pub(crate) mod score;

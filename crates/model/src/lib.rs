@@ -9,11 +9,15 @@ mod lanes;
 pub mod map;
 mod memory;
 pub mod pool;
+#[cfg(any(test, feature = "train"))]
+mod random;
 pub mod rope;
 pub mod slice;
 pub mod stream;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "train")]
+pub mod train;
 #[cfg(feature = "twin")]
 pub mod twin;
 

@@ -7,20 +7,18 @@ use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScali
 use skein_weights::source::{CanonicalTensor, ReadError};
 use skein_weights::{Dtype, Part, Profile, WeightSource};
 
-/// A small generator whose values are the same everywhere (SplitMix64).
-pub(crate) struct Random(u64);
+use crate::random;
+
+/// A generator with what tests draw.
+pub(crate) struct Random(random::Random);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(random::Random::new(seed))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {

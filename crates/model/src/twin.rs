@@ -1,20 +1,28 @@
 //! The second opinion: every served architecture over candle, readable and differentiable.
 //!
 //! Same [`Profile`], same canonical parameter names as the serving path, and nothing else in common
-//! with it but the rotary frequencies: whole sequences without KV, `f32`, composed from basic
-//! operations that all have a backward pass. Shapes below: `n` positions, `d` head size.
+//! with it but the rotary angles: whole sequences without KV, composed from basic operations that
+//! all have a backward pass. Training runs the same network over other operations.
+//!
+//! Shapes below: `n` positions of all rows together, `d` head size.
 
 mod attention;
-mod layer;
-mod mlp;
-mod norm;
+mod composed;
+mod network;
+mod operations;
 mod parameters;
 mod positions;
+mod project;
+mod weights;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use skein_weights::{Part, Profile, WeightSource};
 
-pub use parameters::{Parameters, TwinLoadError};
+pub(crate) use composed::Composed;
+pub(crate) use network::Network;
+pub(crate) use operations::{Attention, Operations, Site};
+pub use parameters::{Adapter, Parameters, TwinLoadError};
+pub use positions::{Rows, RowsError};
 
 /// Why the twin gave no logits.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +46,14 @@ pub enum TwinError {
         tokens: usize,
         /// The context length.
         context: u32,
+    },
+    /// Not one id for each position.
+    #[error("{found} token ids for {expected} positions")]
+    Ids {
+        /// Ids given.
+        found: usize,
+        /// Positions.
+        expected: usize,
     },
     /// A parameter that the profile names is not there.
     #[error("{part} has no parameter {name}")]
@@ -89,88 +105,18 @@ impl Twin {
 
     /// Logits `[n, vocabulary]` of `n` token ids, each row given the ids up to its own.
     pub fn logits(&self, ids: &[u32]) -> Result<Tensor, TwinError> {
-        let mut x = self.embed(ids)?;
-        let rotary = positions::Rotary::new(&self.profile, ids.len())?;
+        let rows = Rows::single(ids.len()).map_err(|_| TwinError::Empty)?;
+        self.batch_logits(ids, &rows)
+    }
+
+    /// Logits `[n, vocabulary]` of several rows at once, each token given those before it in its
+    /// own document.
+    pub fn batch_logits(&self, ids: &[u32], rows: &Rows) -> Result<Tensor, TwinError> {
+        let network = Network::new(&self.profile, &self.parameters, &Composed, rows)?;
+        let mut x = network.embed(ids)?;
         for index in 0..self.profile.layers {
-            x = layer::forward(&self.scope(Part::Layer(index)), index, &x, rotary.as_ref())?;
+            x = network.layer(index, &x)?;
         }
-        let head = self.scope(Part::Head);
-        let x = norm::residual(&head, "norm.weight", "norm.bias", &x)?;
-        let table = if self.profile.tied {
-            self.scope(Part::Embedding).get("tokens.weight")?
-        } else {
-            head.get("head.weight")?
-        };
-        Ok(x.matmul(&table.t()?)?)
-    }
-
-    /// The residual stream before the first layer, `[n, hidden]`.
-    fn embed(&self, ids: &[u32]) -> Result<Tensor, TwinError> {
-        let Profile {
-            vocabulary,
-            context,
-            ..
-        } = self.profile;
-        if ids.is_empty() {
-            return Err(TwinError::Empty);
-        }
-        if ids.len() > context as usize {
-            return Err(TwinError::ContextExceeded {
-                tokens: ids.len(),
-                context,
-            });
-        }
-        if let Some(&id) = ids.iter().find(|&&id| id >= vocabulary) {
-            return Err(TwinError::TokenOutOfRange { id, vocabulary });
-        }
-        let scope = self.scope(Part::Embedding);
-        let rows = Tensor::new(ids, &Device::Cpu)?;
-        let tokens = scope.get("tokens.weight")?.index_select(&rows, 0)?;
-        match scope.find("positions.weight") {
-            Some(table) => Ok((tokens + table.narrow(0, 0, ids.len())?)?),
-            None => Ok(tokens),
-        }
-    }
-
-    fn scope(&self, part: Part) -> Scope<'_> {
-        Scope {
-            profile: &self.profile,
-            parameters: &self.parameters,
-            part,
-        }
-    }
-}
-
-/// The parameters of one part.
-struct Scope<'a> {
-    profile: &'a Profile,
-    parameters: &'a Parameters,
-    part: Part,
-}
-
-impl<'a> Scope<'a> {
-    fn find(&self, name: &'static str) -> Option<&'a Tensor> {
-        self.parameters.get(self.part, name)
-    }
-
-    fn get(&self, name: &'static str) -> Result<&'a Tensor, TwinError> {
-        self.find(name).ok_or(TwinError::Missing {
-            part: self.part,
-            name,
-        })
-    }
-
-    /// `x W^T + b` with `x` `[n, inputs]` and `W` `[outputs, inputs]`; the bias if there is one.
-    fn linear(
-        &self,
-        weight: &'static str,
-        bias: &'static str,
-        x: &Tensor,
-    ) -> Result<Tensor, TwinError> {
-        let product = x.matmul(&self.get(weight)?.t()?)?;
-        match self.find(bias) {
-            Some(bias) => Ok(product.broadcast_add(bias)?),
-            None => Ok(product),
-        }
+        Ok(network.normed(&x)?.matmul(&network.table()?.t()?)?)
     }
 }
