@@ -15,6 +15,7 @@ pub mod network;
 pub mod peer;
 pub mod pipeline;
 pub mod stages;
+pub mod world;
 
 /// The middle value (the mean of the two middle ones); not a number if there is none.
 pub fn median(values: &[f64]) -> f64 {

@@ -4,9 +4,11 @@ mod answerer;
 pub mod args;
 mod bench;
 mod bench_pipeline;
+mod bench_world;
 mod chat;
 mod config;
 mod error;
+pub mod export;
 mod generate;
 mod inspect;
 mod keys;
@@ -15,6 +17,8 @@ mod run;
 mod serve;
 mod split;
 mod status;
+mod target;
+pub mod train;
 mod up;
 mod verify;
 
@@ -92,11 +96,14 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         Command::Model(ModelCommand::Inspect(args)) => inspect::inspect(&context, &args),
         Command::Model(ModelCommand::Split(args)) => split::split(&context, &args),
         Command::Model(ModelCommand::Verify(args)) => verify::verify(&context, &args),
+        Command::Model(ModelCommand::Export(args)) => export::export(&context, &args),
+        Command::Train(args) => train::train(&context, &args),
         Command::Model(ModelCommand::Fetch { repository }) => open::fetch(&context, &repository),
         Command::Config(config::ConfigCommand::Show { json }) => config::show(&context, json),
         Command::Config(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         Command::Bench(BenchCommand::Model(args)) => bench::bench(&context, &args),
         Command::Bench(BenchCommand::Pipeline(args)) => bench_pipeline::bench(&context, &args),
+        Command::Bench(BenchCommand::World(args)) => bench_world::bench(&context, &args),
         Command::Keys(KeysCommand::New(args)) => keys::new(&context, &args),
     }
 }

@@ -174,7 +174,8 @@ settings! {
     /// Which model to run.
     model: ModelSettings {
         /// What to load: a Hugging Face folder, a folder written by `skein model split`, a `.gguf`
-        /// file, or `org/name@commit` of the hub.
+        /// file, `org/name@commit` of the hub, or `embedded`: the small model inside Skein. Not set:
+        /// the embedded one, but a `skein node` must be told.
         path: Option<String> = None;
         /// The model's name in the API. Not set: the name of the folder, file or repository.
         name: Option<String> = None;
@@ -229,7 +230,8 @@ settings! {
 
     /// How the model is run.
     engine: EngineSettings {
-        /// Threads that compute. 0: one for each core. It does not change the answers.
+        /// Threads that compute. 0: one for each core that has at least 4 MiB of weights to do. It
+        /// does not change the answers.
         threads: u32 = 0;
         /// Memory for the keys and values of past tokens. What does not fit waits, or is told to come
         /// back later; it never grows beyond this. Not set: a quarter of the memory that is left

@@ -64,12 +64,22 @@ impl Console {
 
     /// A progress bar over bytes, hidden unless somebody watches.
     pub fn byte_bar(&self, total: u64) -> indicatif::ProgressBar {
+        self.bar(
+            total,
+            "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+        )
+    }
+
+    /// A progress bar over steps, hidden unless somebody watches.
+    pub fn step_bar(&self, total: u64) -> indicatif::ProgressBar {
+        self.bar(total, "{pos}/{len} {wide_bar} {msg} {eta}")
+    }
+
+    fn bar(&self, total: u64, template: &str) -> indicatif::ProgressBar {
         if self.quiet || !self.terminal {
             return indicatif::ProgressBar::hidden();
         }
         let bar = indicatif::ProgressBar::new(total);
-        let template =
-            "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
         if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

@@ -3,9 +3,11 @@
 
 pub mod bench;
 pub mod budget;
+pub mod carried;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod embedded;
 pub mod generate;
 pub mod hub;
 pub mod keys;
@@ -18,4 +20,5 @@ pub mod prompt;
 pub mod remote;
 pub mod roles;
 pub mod stop;
+pub mod train;
 pub mod up;

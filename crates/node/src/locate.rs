@@ -7,15 +7,19 @@ use std::path::{Path, PathBuf};
 use skein_weights::manifest::MANIFEST_FILE;
 
 use crate::config::nearest;
+use crate::embedded;
 
 /// The forms that are accepted, for messages.
 const FORMS: &str = "a model is a Hugging Face folder (config.json and *.safetensors), a folder \
-     written by `skein model split`, a .gguf file, or org/name@commit of the hub";
+     written by `skein model split`, a .gguf file, org/name@commit of the hub, or \"embedded\": the small one \
+     inside Skein";
 
 /// A model, found but not opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
+    /// The model inside the program.
+    Embedded,
     /// A Hugging Face folder.
     HuggingFace(PathBuf),
     /// A folder that Skein split.
@@ -124,6 +128,10 @@ fn inside(candidates: &[String]) -> String {
 
 /// Finds the model that `text` names; looks at names only, opens nothing.
 pub fn locate(text: &str) -> Result<Place, LocateError> {
+    // A folder of that name is ./embedded.
+    if text == embedded::NAME {
+        return Ok(Place::Embedded);
+    }
     let path = Path::new(text);
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => folder(path),

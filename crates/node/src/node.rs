@@ -36,6 +36,19 @@ pub fn threads(setting: u32) -> usize {
     }
 }
 
+/// Weights that are worth a thread, in bytes: with less, threads wait for each other longer than they
+/// compute.
+const WEIGHTS_PER_THREAD: u64 = 4 << 20;
+
+/// Threads that compute a slice with `weights` bytes of weights: as the settings say, else one for
+/// each core that has enough to do.
+pub fn threads_for(setting: u32, weights: u64) -> usize {
+    match setting {
+        0 => threads(0).min(weights.div_ceil(WEIGHTS_PER_THREAD).max(1) as usize),
+        some => some as usize,
+    }
+}
+
 /// An error and its causes on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -255,19 +268,21 @@ impl Node {
         self.id = Some(own.node());
         // The slice first: whoever reaches this node shall find a stage.
         let host = serves.then(|| stage::load(opened, settings)).transpose()?;
-        let (sender, events) = stage::events();
+        let ends = host.map(|host| stage::shared(host, Arc::clone(clock)));
+        let (stage, inlet) = ends.unzip();
         let inbox = enters.then(Inbox::new);
         let recipients = Recipients {
-            host: serves.then_some(sender),
+            host: inlet,
             inbox: inbox.clone(),
         };
         let addresses = entry::addresses(&settings.network);
         let ends = (&self.links, recipients);
         let links = links::start(own, listener, addresses, &settings.node, ends);
         let links = links.map_err(NodeError::System)?;
-        if let Some(host) = host {
-            let surroundings = (Arc::clone(clock), &self.stage, settings.runtime.stop.0);
-            stage::start(host, links.clone(), events, surroundings).map_err(NodeError::System)?;
+        if let Some(stage) = stage {
+            let owner = (&self.stage, settings.runtime.stop.0);
+            let started = stage.start(links.clone(), owner);
+            started.map_err(NodeError::System)?;
         }
         Ok(inbox.map(|inbox| (links, inbox)))
     }

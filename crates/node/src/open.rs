@@ -8,6 +8,7 @@ use skein_runtime::{FileRange, FsFolder};
 use skein_weights::Checkpoint;
 
 use crate::console::Console;
+use crate::embedded;
 use crate::hub::{self, FetchError, Fetching};
 use crate::locate::{LocateError, Place, locate};
 
@@ -55,6 +56,7 @@ pub struct Opened {
 /// Finds, fetches if need be and allowed, and opens a model.
 pub fn open(text: &str, fetching: Fetching, console: Console) -> Result<Opened, OpenError> {
     match locate(text)? {
+        Place::Embedded => embedded_model(),
         Place::Gguf(path) => gguf(&path),
         Place::HuggingFace(path) | Place::Split(path) => folder(&path, &path, None),
         Place::Hub(repository) => {
@@ -67,6 +69,19 @@ pub fn open(text: &str, fetching: Fetching, console: Console) -> Result<Opened, 
                 Some(format!("{}/{}", repository.owner, repository.name)),
             )
         }
+    }
+}
+
+fn embedded_model() -> Result<Opened, OpenError> {
+    let path = PathBuf::from(embedded::NAME);
+    let opened = skein_weights::open_folder(Arc::new(embedded::folder()));
+    match opened {
+        Ok(checkpoint) => Ok(Opened {
+            checkpoint,
+            path,
+            name: embedded::MODEL_NAME.to_owned(),
+        }),
+        Err(source) => Err(OpenError::Refused { path, source }),
     }
 }
 

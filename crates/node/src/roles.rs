@@ -3,4 +3,5 @@
 pub mod entry;
 pub mod identity;
 pub mod links;
+pub mod mailbox;
 pub mod stage;

@@ -293,7 +293,7 @@ fn mistakes_are_answered_with_advice() {
     fs::create_dir(&full).expect("made");
     fs::write(full.clone() + "/letter.txt", b"x").expect("written");
     let cases: [(Vec<String>, i32, Vec<&str>); 19] = [
-        (args(&["serve"]), 1, vec!["--model MODEL"]),
+        (args(&["node"]), 1, vec!["--model MODEL"]),
         (
             args(&["serve", "--model", &at("whol")]),
             1,

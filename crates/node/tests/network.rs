@@ -268,8 +268,6 @@ fn mistakes_of_up_are_told() {
         assert!(ended.err.contains(expected), "{args:?}: {}", ended.err);
     }
     drop(blocked);
-    let ended = home.run(&["up"]);
-    assert!(ended.err.contains("--model"), "{}", ended.err);
 }
 
 #[test]

@@ -131,17 +131,30 @@ fn the_server_of_this_machine_answers_where_no_model_is_named() {
                 .expect("it starts"),
         )
     };
-    let ended = run(&nowhere(), &["run", "Hello"]);
-    let told = said(&ended);
-    for advice in [
-        "code 1",
-        "--model MODEL",
-        "model.path",
-        "skein up --model DIR",
-        "refused",
-    ] {
-        assert!(ended.out.is_empty() && told.contains(advice), "{told}");
-    }
+    // Without a server the embedded model does, and says that it is not a server's.
+    let alone = run(&nowhere(), &["run", "Hello"]);
+    let told = said(&alone);
+    assert!(alone.code == 0 && !alone.out.trim().is_empty(), "{told}");
+    assert!(
+        alone
+            .err
+            .contains("no server here and no --model: skein-small"),
+        "{told}"
+    );
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    thread::Builder::new()
+        .spawn({
+            let listener = silent.try_clone().expect("the same");
+            move || listener.incoming().for_each(drop)
+        })
+        .expect("a thread");
+    let address = silent.local_addr().expect("an address").to_string();
+    let broken = run(&address, &["run", "Hello"]);
+    assert!(
+        broken.code == 1 && broken.out.is_empty(),
+        "{}",
+        said(&broken)
+    );
     let serving = Serving::start(&home, &["--model", &fixture("qwen2"), "--name", "tiny"]);
     let answered = run(serving.address(), &["run", "Hello", "--max-tokens", "4"]);
     assert_eq!(
@@ -212,7 +225,7 @@ fn mistakes_of_the_command_line_are_answered_with_advice() {
                 &["cannot be used with"],
             ),
             (
-                &["run", "x", "--threads", "2"],
+                &["node", "--threads", "2"],
                 1,
                 &["no model is given: write --model MODEL, or"],
             ),

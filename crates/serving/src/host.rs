@@ -32,6 +32,7 @@ use std::time::Duration;
 use skein_base::{ModelId, NodeId, NumericsId};
 use skein_runtime::Instant;
 
+use self::batch::rows;
 use self::circuit::{Circuit, State};
 use crate::stage::Stage;
 use crate::view::StageReport;
@@ -195,6 +196,13 @@ impl<S: Stage> Host<S> {
         self.circuits
             .values()
             .any(|circuit| !circuit.waiting.is_empty())
+    }
+
+    /// Rows of the first waiting batch of every circuit: the next pass has no more.
+    pub fn next_rows(&self) -> usize {
+        let circuits = self.circuits.values();
+        let first = circuits.filter_map(|circuit| circuit.waiting.front());
+        first.map(|(_, work)| rows(work)).sum()
     }
 
     /// Takes no more circuits, and gives those up that have nothing to do. The others follow with

@@ -3,7 +3,8 @@
 //! # Floors
 //! - **A hop** carries a residual row (4 bytes times the width, 3.5 KiB at 896) through one encrypted
 //!   TCP connection of loopback. The transport alone took 21 us at p50 and 64 us at p99 for such a
-//!   frame (`docs/transport.md`); the rest is waking the thread that computes, and the entry.
+//!   frame (`docs/transport.md`); the rest is waking the thread of links, the one that
+//!   computes where a pass is long, and the entry's.
 //! - **Decode of one session** cannot be faster than one process: every weight is read once for a
 //!   token, wherever it is, and every hop is on the way. So it is that time plus the legs.
 //! - **Decode of many sessions**: a batch reads the weights once for all of them. Stages of one machine

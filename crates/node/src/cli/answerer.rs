@@ -7,8 +7,9 @@ use clap::Args;
 use super::args::{ModelArgs, SamplingArgs};
 use super::{CommandError, Context, environment, generate};
 use crate::console::Console;
+use crate::embedded;
 use crate::generate::{Answer, Assembly, GenerateError, LocalAnswer, read};
-use crate::node::{LocalModel, NodeError};
+use crate::node::LocalModel;
 use crate::prompt::Prompt;
 use crate::remote::{
     Address, AnswerRequest, Client, Deadlines, KEY_VARIABLE, SamplingFields, words,
@@ -66,7 +67,7 @@ pub(super) fn client(context: &Context, url: Option<&Address>) -> Result<Client,
 
 impl Answerer {
     /// The server if one is named, else the model that the settings name, else the server of this
-    /// machine.
+    /// machine, else the embedded model.
     pub(super) fn find(
         context: &Context,
         model: &ModelArgs,
@@ -77,19 +78,26 @@ impl Answerer {
         if server.url.is_some() || server.name.is_some() {
             return Self::remote(context, server);
         }
-        if context.loaded.settings.model.path.is_some() {
-            return Ok(Self::Local(Box::new(generate::load(context)?)));
+        if let Some(path) = &context.loaded.settings.model.path {
+            return Ok(Self::Local(Box::new(generate::load(context, path)?)));
         }
         // Who says how to run a model does not mean a server's.
         if !model.overrides().is_empty() {
-            return Err(NodeError::NoModel.into());
+            return Self::embedded(context);
         }
         match Self::remote(context, server) {
-            Err(CommandError::Remote(error)) if error.is_absence() => {
-                Err(CommandError::NoAnswerer(error))
-            }
+            Err(CommandError::Remote(error)) if error.is_absence() => Self::embedded(context),
             other => other,
         }
+    }
+
+    fn embedded(context: &Context) -> Result<Self, CommandError> {
+        context.console.note(&format!(
+            "no server here and no --model: {}, the small model inside Skein, answers",
+            embedded::MODEL_NAME
+        ));
+        let model = generate::load(context, embedded::NAME)?;
+        Ok(Self::Local(Box::new(model)))
     }
 
     fn remote(context: &Context, server: &ServerArgs) -> Result<Self, CommandError> {

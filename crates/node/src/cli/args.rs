@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::answerer::ServerArgs;
+use super::bench_world::WorldBenchArgs;
 use super::config::ConfigCommand;
+use super::export::ExportArgs;
 use super::status::StatusArgs;
+use super::train::TrainArgs;
 use crate::config::Override;
 
 /// Serve, split and verify large language models with exact, reproducible answers.
@@ -58,25 +61,31 @@ pub enum Command {
     Node(NodeArgs),
     /// Answer one prompt and exit: with a model of this process, or one of a server.
     ///
-    /// Without --model, --url and model.path in the configuration it asks the server of this machine.
+    /// Without --model, --url and model.path in the configuration it asks the server of this machine;
+    /// where there is none, the small model inside Skein answers.
     Run(RunArgs),
     /// Talk with a model: one of this process, or one of a server.
     ///
     /// Without --model, --url and model.path in the configuration it talks to the server of this
-    /// machine.
+    /// machine; where there is none, to the small model inside Skein.
     ///
     /// `/reset` forgets the conversation, `/system TEXT` sets the system message, `/exit` or
     /// Ctrl-D leaves. Ctrl-C stops the answer in progress and keeps the chat.
     Chat(ChatArgs),
     /// Show how a server and the stages of its models are.
     Status(StatusArgs),
+    /// Train a model on texts or conversations, from a checkpoint or from nothing.
+    ///
+    /// Ctrl-C saves the state and says how to go on. Going on gives the same bits as never having
+    /// stopped.
+    Train(TrainArgs),
     /// Look at, cut, check and fetch models.
     #[command(subcommand)]
     Model(ModelCommand),
     /// Show, explain and check the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Measure speed.
+    /// Measure speed, and what the embedded model knows.
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Make API keys.
@@ -100,6 +109,8 @@ pub enum ModelCommand {
     Split(SplitArgs),
     /// Check every byte of a folder written by `skein model split`, then run each slice once.
     Verify(VerifyArgs),
+    /// Write a model as an ordinary Hugging Face folder, which transformers loads.
+    Export(ExportArgs),
     /// Fetch org/name@commit into the cache of the hub and print its folder.
     Fetch {
         /// The repository and the 40 digits of the commit: org/name@commit.
@@ -115,6 +126,9 @@ pub enum BenchCommand {
     Model(BenchArgs),
     /// The same model in one process and cut over several: decode, hops, first token, long links.
     Pipeline(PipelineBenchArgs),
+    /// What a model knows of the small world that the embedded one was trained on: held-out
+    /// questions, judged.
+    World(WorldBenchArgs),
 }
 
 /// Make keys.
@@ -127,7 +141,8 @@ pub enum KeysCommand {
 /// Which model, and how to run it.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// Hugging Face folder, folder written by `skein model split`, .gguf file, or org/name@commit.
+    /// Hugging Face folder, folder written by `skein model split`, .gguf file, org/name@commit, or
+    /// "embedded": the small model inside Skein, which is also what is taken if nothing is said.
     #[arg(long, short, value_name = "MODEL")]
     pub model: Option<String>,
     /// What to hold weights in: auto (as stored), f32 or bf16.
@@ -483,6 +498,7 @@ impl Command {
             Self::Node(args) => api(&args.model, (&args.listen, &None, &None)),
             Self::Run(args) => args.model.overrides(),
             Self::Chat(args) => args.model.overrides(),
+            Self::Bench(BenchCommand::World(args)) => args.model.overrides(),
             _ => Vec::new(),
         }
     }

@@ -52,6 +52,15 @@ struct Conversation {
 }
 
 impl Conversation {
+    /// Forgets the oldest question and its answer; false if there is none but the last question.
+    fn forget_oldest(&mut self) -> bool {
+        let has_old = self.messages.len() > 2;
+        if has_old {
+            self.messages.drain(..2);
+        }
+        has_old
+    }
+
     fn all(&self) -> Vec<Message> {
         let system = self.system.iter().map(|text| Message::new("system", text));
         system.chain(self.messages.iter().cloned()).collect()
@@ -88,7 +97,8 @@ pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, Comma
                 // Only the terminal's own history, in memory; nothing of a chat is written to disk.
                 let _ = editor.add_history_entry(&line);
                 talk.messages.push(Message::new("user", text));
-                match runtime.block_on(answer(context, args, &answerer, &talk)) {
+                let asking = ask(context, args, &answerer, &mut talk);
+                match runtime.block_on(asking) {
                     Ok(text) => talk.messages.push(Message::new("assistant", &text)),
                     Err(CommandError::Output(error)) => return Err(error.into()),
                     // A question too long, say, must not end the chat.
@@ -103,6 +113,27 @@ pub(super) fn chat(context: &Context, args: &ChatArgs) -> Result<ExitCode, Comma
     runtime.block_on(answerer.shutdown());
     runtime.shutdown_timeout(context.loaded.settings.runtime.stop.0);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the last question, with as much of the conversation before it as the model has room for.
+async fn ask(
+    context: &Context,
+    args: &ChatArgs,
+    answerer: &Answerer,
+    talk: &mut Conversation,
+) -> Result<String, CommandError> {
+    let mut forgotten = false;
+    loop {
+        match answer(context, args, answerer, talk).await {
+            Err(error) if error.is_context_full() && talk.forget_oldest() => {
+                if !std::mem::replace(&mut forgotten, true) {
+                    let full = "(the model's context is full: it forgets how the chat began)";
+                    context.console.note(full);
+                }
+            }
+            answered => return answered,
+        }
+    }
 }
 
 /// Streams one answer and returns what was said of it, also if Ctrl-C cut it.
@@ -134,6 +165,19 @@ async fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_oldest_exchange_is_forgotten_but_never_the_question() {
+        let texts = ["a", "b", "c", "d", "e"];
+        let mut talk = Conversation {
+            system: Some("s".to_owned()),
+            messages: texts.map(|text| Message::new("user", text)).into(),
+        };
+        assert!(talk.forget_oldest() && talk.forget_oldest());
+        assert!(!talk.forget_oldest());
+        let left: Vec<String> = talk.all().into_iter().map(|one| one.content).collect();
+        assert_eq!(left, ["s", "e"]);
+    }
 
     #[test]
     fn lines_are_understood() {

@@ -41,17 +41,18 @@ pub enum CommandError {
     /// A server did not do what it was asked.
     #[error(transparent)]
     Remote(#[from] RemoteError),
-    /// Neither a model nor a server.
-    #[error(
-        "no model is given: write --model MODEL, set model.path in the configuration, or talk to a server"
-    )]
-    NoAnswerer(#[source] RemoteError),
     /// Splitting failed.
     #[error(transparent)]
     Split(#[from] super::split::SplitCommandError),
     /// The network did not start or went down.
     #[error(transparent)]
     Up(#[from] super::up::UpError),
+    /// Exporting failed.
+    #[error(transparent)]
+    Export(#[from] super::export::ExportCommandError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] super::train::TrainCommandError),
     /// Verifying could not be done.
     #[error(transparent)]
     Verify(#[from] super::verify::VerifyCommandError),
@@ -79,6 +80,17 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Whether a conversation has become too long for the model.
+    pub(super) fn is_context_full(&self) -> bool {
+        match self {
+            Self::Generate(GenerateError::ContextFull { .. }) => true,
+            Self::Generate(GenerateError::Remote(error)) | Self::Remote(error) => {
+                error.is_context_full()
+            }
+            _ => false,
+        }
+    }
+
     /// 2 for what the user can mend on the command line or in the configuration, else 1.
     pub fn exit_code(&self) -> ExitCode {
         match self {

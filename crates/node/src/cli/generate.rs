@@ -15,10 +15,9 @@ use crate::hub::Fetching;
 use crate::node::{LocalModel, NodeError};
 use crate::open;
 
-/// Loads the model that the settings name.
-pub(super) fn load(context: &Context) -> Result<LocalModel, CommandError> {
+/// Loads a model, to run it as the settings say.
+pub(super) fn load(context: &Context, path: &str) -> Result<LocalModel, CommandError> {
     let settings = &context.loaded.settings;
-    let path = settings.model.path.as_deref().ok_or(NodeError::NoModel)?;
     let opened = open::open(path, Fetching::new(&settings.model, false), context.console)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     Ok(LocalModel::start(

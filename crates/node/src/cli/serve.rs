@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use super::args::NodeArgs;
 use super::{CommandError, Context};
 use crate::config::{Role, Settings};
+use crate::embedded;
 use crate::hub::Fetching;
 use crate::node::{self, Listeners, Node, NodeError};
 use crate::open;
@@ -17,6 +18,10 @@ use crate::up::supervisor::die_with_parent;
 pub(super) fn serve(context: &Context) -> Result<ExitCode, CommandError> {
     let mut settings = context.loaded.settings.clone();
     settings.node.roles = vec![Role::Gateway];
+    settings
+        .model
+        .path
+        .get_or_insert_with(|| embedded::NAME.to_owned());
     settings.node.listen = None;
     settings.network.stages.clear();
     start(context, settings, false)

@@ -1,18 +1,16 @@
 //! `skein model split`.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 use skein_base::ByteSize;
-use skein_runtime::FsFolder;
 use skein_weights::Manifest;
 use skein_weights::slices::SlicePlan;
 use skein_weights::split::{SplitError, SplitOptions, split as split_into};
 
 use super::args::{CutArgs, SplitArgs};
+use super::target::{TargetError, target};
 use super::{CommandError, Context};
 use crate::config::{Format, Setting as _};
 use crate::console::Console;
@@ -25,21 +23,9 @@ use crate::stop::{INTERRUPTED, StopSignals};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SplitCommandError {
-    /// The folder cannot be made or opened.
-    #[error("cannot write to {}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process writes there.
-    #[error("{} is being written by another process; wait for it, or choose another folder", path.display())]
-    Taken {
-        /// The folder.
-        path: PathBuf,
-    },
+    /// The folder cannot be written.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// Splitting failed.
     #[error(transparent)]
     Split(#[from] SplitError),
@@ -74,7 +60,7 @@ pub(super) fn write(
     output: &Path,
     wish: SplitWish,
 ) -> Result<Option<Manifest>, CommandError> {
-    let (lock, sink) = target(output)?;
+    let (lock, sink) = target(output).map_err(SplitCommandError::from)?;
     let options = SplitOptions {
         name: Some(opened.name.clone()),
         format: wish.format.dtype(),
@@ -125,25 +111,6 @@ fn plan(cut: &CutArgs) -> Result<SlicePlan, CommandError> {
         return Ok(SlicePlan::Budgets(sizes));
     }
     Ok(SlicePlan::Even(cut.slices.unwrap_or(1)))
-}
-
-/// The folder, locked as long as the first value lives.
-fn target(path: &Path) -> Result<(File, FsFolder), SplitCommandError> {
-    let folder = |source| SplitCommandError::Folder {
-        path: path.to_owned(),
-        source,
-    };
-    let sink = fs::create_dir_all(path)
-        .and_then(|()| FsFolder::open(path))
-        .map_err(folder)?;
-    let lock = File::open(path).map_err(folder)?;
-    match lock.try_lock() {
-        Ok(()) => Ok((lock, sink)),
-        Err(TryLockError::WouldBlock) => Err(SplitCommandError::Taken {
-            path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(folder(source)),
-    }
 }
 
 fn show(context: &Context, args: &SplitArgs, manifest: &Manifest) -> Result<(), CommandError> {

@@ -17,7 +17,7 @@ use skein_weights::checkpoint::StoredDtype;
 use skein_weights::vocabulary::{GenerationDefaults, Vocabulary};
 use skein_weights::{Part, Slice};
 
-use super::{NodeError, engine_config, threads};
+use super::{NodeError, engine_config, threads_for};
 use crate::budget::{self, NotEnoughMemory, Wishes};
 use crate::config::Settings;
 use crate::memory;
@@ -100,8 +100,10 @@ impl LocalModel {
         let name = &prepared.name;
         tracing::info!(model = %name, layers, kv = %ByteSize(kv), "loading");
         let started = clock.now();
-        let pool = Arc::new(Pool::new(threads(settings.engine.threads)));
-        let model = SliceModel::load(checkpoint, slice, settings.model.format.dtype(), pool)?;
+        let format = settings.model.format.dtype();
+        let weights = budget::needs(checkpoint, &slice, format).weights;
+        let pool = Pool::new(threads_for(settings.engine.threads, weights));
+        let model = SliceModel::load(checkpoint, slice, format, Arc::new(pool))?;
         let seconds = clock.now().since(started).as_secs_f32();
         let weights = ByteSize(model.weight_bytes());
         tracing::info!(model = %name, %weights, seconds, "loaded");

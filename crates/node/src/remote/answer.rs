@@ -151,7 +151,11 @@ struct PromptDetails {
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum ErrorObject {
-    Object { message: String },
+    Object {
+        message: String,
+        /// Some servers put a number here.
+        code: Option<serde_json::Value>,
+    },
     Text(String),
 }
 
@@ -159,7 +163,15 @@ impl ErrorObject {
     /// The server's words, fit for a terminal.
     pub(super) fn words(&self) -> String {
         match self {
-            Self::Object { message } | Self::Text(message) => words(message),
+            Self::Object { message, .. } | Self::Text(message) => words(message),
+        }
+    }
+
+    /// What programs tell errors apart by.
+    pub(super) fn code(&self) -> Option<String> {
+        match self {
+            Self::Object { code, .. } => code.as_ref()?.as_str().map(str::to_owned),
+            Self::Text(_) => None,
         }
     }
 }

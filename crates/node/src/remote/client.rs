@@ -203,11 +203,12 @@ impl Client {
         let Ok(ErrorBody { error }) = error else {
             return Err(self.foreign(format!("it answers with status {status}")));
         };
-        let message = error.words();
+        let (message, code) = (error.words(), error.code());
         Err(match status {
             StatusCode::UNAUTHORIZED => RemoteError::Unauthorized { message },
             _ => RemoteError::Refused {
                 status: status.as_u16(),
+                code,
                 message,
             },
         })

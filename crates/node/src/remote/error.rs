@@ -19,7 +19,7 @@ pub enum RemoteError {
     Key,
     /// Nobody listens there.
     #[error(
-        "no server answers at {address}; start one with `skein up --model DIR` in another terminal, or give \
+        "no server answers at {address}; start one with `skein up` in another terminal, or give \
          the address of one with --url"
     )]
     Unreachable {
@@ -101,6 +101,8 @@ pub enum RemoteError {
     Refused {
         /// HTTP status.
         status: u16,
+        /// The API's code for what is wrong, if it has one.
+        code: Option<String>,
         /// The server's words.
         message: String,
     },
@@ -125,15 +127,16 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
-    /// Whether it shows that no server of models is there at all.
+    /// Whether it shows that no server of models is there at all. One that does not answer is
+    /// there.
     pub fn is_absence(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. }
-                | Self::Foreign { .. }
-                | Self::Late { .. }
-                | Self::Broken { .. }
-        )
+        matches!(self, Self::Unreachable { .. } | Self::Foreign { .. })
+    }
+
+    /// Whether the conversation has become too long for the model.
+    pub fn is_context_full(&self) -> bool {
+        let full = "context_length_exceeded";
+        matches!(self, Self::Refused { code: Some(code), .. } if code == full)
     }
 
     /// Why a request brought no response; `waited` is how long it was allowed to take.

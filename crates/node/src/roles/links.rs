@@ -2,12 +2,13 @@
 //!
 //! One thread carries all frames: more of them cost wake-ups, and the processor belongs to the
 //! threads that compute (`docs/transport.md` of the repository has the measurements). What arrives is
-//! decoded here and given to whoever it is for: the stage, the entry, or both.
+//! decoded here and given to whoever it is for: the stage, the entry, or both. Short passes of a stage are run
+//! here as well, while its own thread sleeps: see [`Inlet::run_here`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use skein_base::NodeId;
@@ -15,9 +16,11 @@ use skein_p2p::{Identity, LinkConfig, LinkEvent, LinkEventKind, Links, LinksConf
 use skein_routing::{Inbox, Incoming};
 use skein_runtime::Tasks;
 use skein_runtime::channel::{Receiver, bounded};
+use skein_serving::ModelStage;
 use skein_serving::wire::{Message, PROTOCOL, decode};
 
-use super::stage::HostEvent;
+use super::mailbox::Refused;
+use super::stage::{HostEvent, Inlet};
 use crate::config::NodeSettings;
 
 /// Most events that wait to be given out.
@@ -35,7 +38,7 @@ const SIGNS: u32 = 4;
 #[derive(Debug, Default)]
 pub struct Recipients {
     /// The stage of this node.
-    pub host: Option<SyncSender<HostEvent>>,
+    pub host: Option<Inlet<ModelStage>>,
     /// The entry of this node.
     pub inbox: Option<Inbox>,
 }
@@ -115,33 +118,48 @@ fn config(settings: &NodeSettings, own: NodeId) -> LinksConfig {
 /// Gives out what links bring, until nobody brings any more.
 async fn give_out(links: Links, mut events: Receiver<LinkEvent>, to: Recipients) {
     while let Some(event) = events.recv().await {
-        let LinkEvent {
-            link,
-            node,
-            dialled,
-            kind,
-        } = event;
-        match kind {
-            LinkEventKind::Frame(bytes) => match decode(&bytes) {
-                Ok(message) => give_message(&links, &to, (link, node), message).await,
-                Err(error) => {
-                    tracing::warn!(%node, %error, "not a message: link closed");
-                    links.close(link);
-                }
-            },
-            LinkEventKind::Closed { reason } => {
-                tracing::debug!(%node, reason, "a link ended");
-                if let (Some(inbox), true) = (&to.inbox, dialled) {
-                    inbox.put(Incoming::Closed { node });
-                }
-                if let Some(host) = &to.host {
-                    let closed = HostEvent::Closed {
-                        link,
-                        node,
-                        dialled,
-                    };
-                    hand(host, closed).await;
-                }
+        give(&links, &to, event).await;
+        let Some(host) = &to.host else { continue };
+        // Frames of other links that can be read already shall be in the same pass.
+        tokio::task::yield_now().await;
+        while let Ok(event) = events.try_recv() {
+            give(&links, &to, event).await;
+        }
+        match to.inbox {
+            None => host.run_here(&links),
+            // An entry waits for what its links bring while its own stage computes.
+            Some(_) => host.rouse(),
+        }
+    }
+}
+
+async fn give(links: &Links, to: &Recipients, event: LinkEvent) {
+    let LinkEvent {
+        link,
+        node,
+        dialled,
+        kind,
+    } = event;
+    match kind {
+        LinkEventKind::Frame(bytes) => match decode(&bytes) {
+            Ok(message) => give_message(links, to, (link, node), message).await,
+            Err(error) => {
+                tracing::warn!(%node, %error, "not a message: link closed");
+                links.close(link);
+            }
+        },
+        LinkEventKind::Closed { reason } => {
+            tracing::debug!(%node, reason, "a link ended");
+            if let (Some(inbox), true) = (&to.inbox, dialled) {
+                inbox.put(Incoming::Closed { node });
+            }
+            if let Some(host) = &to.host {
+                let closed = HostEvent::Closed {
+                    link,
+                    node,
+                    dialled,
+                };
+                hand(host, closed).await;
             }
         }
     }
@@ -186,9 +204,10 @@ async fn give_message(links: &Links, to: &Recipients, from: (u64, NodeId), messa
 }
 
 /// Waits for room: a host that computes makes some after its pass. One that is gone misses nothing.
-async fn hand(host: &SyncSender<HostEvent>, mut event: HostEvent) {
-    while let Err(TrySendError::Full(back)) = host.try_send(event) {
+async fn hand(host: &Inlet<ModelStage>, mut event: HostEvent) {
+    while let Err(Refused::Full(back)) = host.put(event) {
         event = back;
+        host.rouse();
         skein_runtime::sleep(ROOM).await;
     }
 }

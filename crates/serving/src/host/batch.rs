@@ -19,11 +19,7 @@ struct Taken<Q> {
 
 impl<Q> Taken<Q> {
     fn rows(&self) -> usize {
-        self.work
-            .shares
-            .iter()
-            .map(|share| share.rows as usize)
-            .sum()
+        rows(&self.work)
     }
 
     fn scored(&self) -> usize {
@@ -36,19 +32,19 @@ impl<S: Stage> Host<S> {
     /// read to say what it cost, and for nothing else.
     pub fn run(&mut self, clock: &dyn Clock) -> bool {
         let mut chosen = Vec::new();
-        let mut rows = 0;
+        let mut total = 0;
         for id in self.in_turn() {
             let front = self.circuits.get(&id).and_then(|c| c.waiting.front());
             let Some((_, front)) = front else {
                 continue;
             };
-            let own: usize = front.shares.iter().map(|share| share.rows as usize).sum();
-            if !chosen.is_empty() && rows + own > self.config.rows_max {
+            let own = rows(front);
+            if !chosen.is_empty() && total + own > self.config.rows_max {
                 break;
             }
             match self.take(id) {
                 Ok(taken) => {
-                    rows += own;
+                    total += own;
                     chosen.push(taken);
                 }
                 Err(failure) => self.end(id, Some((0, failure))),
@@ -289,6 +285,11 @@ impl<S: Stage> Host<S> {
             _ => self.end(taken.circuit, Some((0, Failure::Protocol))),
         }
     }
+}
+
+/// Rows of a batch.
+pub(super) fn rows(work: &Work) -> usize {
+    work.shares.iter().map(|share| share.rows as usize).sum()
 }
 
 fn micros(time: std::time::Duration) -> u32 {

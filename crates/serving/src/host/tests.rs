@@ -432,3 +432,26 @@ fn a_leaving_stage_finishes_what_it_took() {
     assert_eq!(kinds, [true, false, true], "{sends:?}");
     assert_eq!((rig.host.circuits(), rig.host.stage().used()), (0, 0));
 }
+
+#[test]
+fn the_next_pass_has_no_more_rows_than_said() {
+    let mut rig = Rig::new(32);
+    for circuit in [1, 2] {
+        rig.ready(name(circuit, 0), 1..10);
+    }
+    for (circuit, batches) in [(1, [2, 5]), (2, [3, 1])] {
+        let name = name(circuit, 0);
+        for (number, rows) in batches.into_iter().enumerate() {
+            let shares = vec![share(number as u64, 0, rows)];
+            let ids = vec![1; rows as usize];
+            let message = work(name, number as u64, shares, &ids);
+            rig.host.message(rig.clock.now(), sender(ENTRY), message);
+        }
+    }
+    for expected in [2 + 3, 5 + 1] {
+        assert_eq!(rig.host.next_rows(), expected);
+        assert!(rig.host.run(&rig.clock));
+        assert_eq!(rig.host.stage().batches.last(), Some(&expected));
+    }
+    assert_eq!(rig.host.next_rows(), 0);
+}
