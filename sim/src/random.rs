@@ -1,4 +1,4 @@
-//! SplitMix64 (Steele, Lea, Flood 2014).
+//! Chances from a seed.
 
 /// Numbers from a seed.
 #[derive(Debug, Clone)]
@@ -10,10 +10,7 @@ pub struct Random(
 impl Random {
     /// The next 64 bits.
     pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        skein_base::splitmix::next(&mut self.0)
     }
 
     /// A number below `bound`, which is not 0.

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod math;
 pub mod scores;
 pub mod size;
+pub mod splitmix;
 
 pub use digest::{Blake3, Sha256};
 pub use id::{ModelId, NodeId, NumericsId, TraceId};

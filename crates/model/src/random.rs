@@ -2,18 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use skein_base::math;
-
-/// What SplitMix64 adds to its state at each step.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// A bijection that leaves no pattern of its input (the last step of SplitMix64: Steele, Lea and
-/// Flood, 2014).
-pub(crate) fn mix(z: u64) -> u64 {
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+use skein_base::{math, splitmix};
 
 /// What numbers are drawn for. Two uses of one seed share no numbers, whatever is drawn in them.
 #[cfg(feature = "train")]
@@ -33,11 +22,12 @@ pub(crate) enum Purpose {
 /// The seed of the place `path` in a use of `seed`.
 #[cfg(feature = "train")]
 pub(crate) fn derive(seed: u64, purpose: Purpose, path: &[u64]) -> u64 {
-    let start = mix(seed ^ purpose as u64);
-    path.iter().fold(start, |key, place| mix(key ^ place))
+    let start = splitmix::mix(seed ^ purpose as u64);
+    path.iter()
+        .fold(start, |key, place| splitmix::mix(key ^ place))
 }
 
-/// SplitMix64: fast, with a state of one number; nothing secret may depend on it.
+/// SplitMix64 with what is drawn from it.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
@@ -47,8 +37,7 @@ impl Random {
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(GOLDEN);
-        mix(self.0)
+        splitmix::next(&mut self.0)
     }
 }
 

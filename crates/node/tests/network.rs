@@ -45,24 +45,35 @@ fn all_at_once(address: &str, requests: &[Value]) -> Vec<Value> {
     })
 }
 
-/// One process against two, three and four stages, with one client and with eight.
-fn says_the_same(model: &str, most: usize) {
-    let home = Home::new();
-    let path = fixture(model);
-    let common = [
+/// How the model is run, in one process and in several.
+fn common(path: &str) -> [&str; 8] {
+    [
         "--model",
-        &path,
+        path,
         "--name",
         "m",
         "--threads",
         "1",
         "--kv-memory",
         "4MiB",
-    ];
-    let single = Serving::start(&home, &common);
+    ]
+}
+
+/// The requests, and what one process says to them.
+fn said_by_one_process(home: &Home, common: &[&str]) -> (Vec<Value>, Vec<Value>) {
+    let single = Serving::start(home, common);
     let requests = requests("m");
     let expected = one_by_one(single.address(), &requests);
     assert_eq!(single.stop("TERM").code, 0);
+    (requests, expected)
+}
+
+/// One process against two, three and four stages, with one client and with eight.
+fn says_the_same(model: &str, most: usize) {
+    let home = Home::new();
+    let path = fixture(model);
+    let common = common(&path);
+    let (requests, expected) = said_by_one_process(&home, &common);
     for slices in &["1", "2", "3", "4"][..most] {
         let args: Vec<&str> = common
             .iter()
@@ -108,20 +119,8 @@ fn hops_driven_by_the_gateway() {
     let path = fixture("qwen2");
     let file = home.path("skein.toml");
     std::fs::write(&file, "[network]\nmode = \"driven\"\n").expect("written");
-    let common = [
-        "--model",
-        &path,
-        "--name",
-        "m",
-        "--threads",
-        "1",
-        "--kv-memory",
-        "4MiB",
-    ];
-    let single = Serving::start(&home, &common);
-    let requests = requests("m");
-    let expected = one_by_one(single.address(), &requests);
-    assert_eq!(single.stop("TERM").code, 0);
+    let common = common(&path);
+    let (requests, expected) = said_by_one_process(&home, &common);
     let driven = ["--config", &file, "--slices", "3"];
     let args: Vec<&str> = common.iter().chain(&driven).copied().collect();
     let up = Up::start(&home, "state", &args);

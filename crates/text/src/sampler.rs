@@ -44,6 +44,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use skein_base::Scores;
 use skein_base::limits::{ASKED_SCORES_MAX, TOP_SCORES};
 use skein_base::math::exp64;
+use skein_base::splitmix::{GAMMA, mix};
 
 pub use params::{BIASES_MAX, ParamsError, SamplingParams, TOP_LOGPROBS_MAX};
 
@@ -133,14 +134,11 @@ struct Seen {
     at: u64,
 }
 
-/// Increment of the random sequence: 2^64 divided by the golden ratio.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
 impl Sampler {
     /// A sampler before its first step. `params` must be [valid](SamplingParams::validate);
     /// `prompt` counts for the repetition penalty.
     pub fn new(params: SamplingParams, prompt: &[u32]) -> Self {
-        let key = mix(params.seed.wrapping_add(GOLDEN));
+        let key = mix(params.seed.wrapping_add(GAMMA));
         let (seen, recent) = (BTreeMap::new(), BTreeMap::new());
         let mut sampler = Self {
             params,
@@ -380,13 +378,6 @@ pub fn seed_of_choice(seed: u64, index: u32) -> u64 {
 }
 
 fn uniform(key: u64, step: u64) -> f64 {
-    let bits = mix(key.wrapping_add(step.wrapping_add(1).wrapping_mul(GOLDEN)));
+    let bits = mix(key.wrapping_add(step.wrapping_add(1).wrapping_mul(GAMMA)));
     (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// SplitMix64's finaliser.
-fn mix(z: u64) -> u64 {
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -3,6 +3,7 @@
 use std::f64::consts::LN_2;
 
 use skein_base::math::ln64;
+use skein_base::splitmix;
 
 /// What the choices of a sample were worth, in bits: `-log2` of their probability.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -127,22 +128,13 @@ impl Dice {
     }
 
     fn draw(&mut self, n: u64) -> u64 {
-        self.state = self.state.wrapping_add(GAMMA);
-        ((u128::from(finish(self.state)) * u128::from(n)) >> 64) as u64
+        ((u128::from(splitmix::next(&mut self.state)) * u128::from(n)) >> 64) as u64
     }
 }
 
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
 /// One step of SplitMix64 as a hash.
-pub(crate) fn mix(value: u64) -> u64 {
-    finish(value.wrapping_add(GAMMA))
-}
-
-fn finish(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+pub(crate) fn mix(mut value: u64) -> u64 {
+    splitmix::next(&mut value)
 }
 
 #[cfg(test)]
@@ -160,7 +152,7 @@ mod tests {
         let mut state = 1_234_567_u64;
         for value in expected {
             assert_eq!(mix(state), value);
-            state = state.wrapping_add(GAMMA);
+            state = state.wrapping_add(splitmix::GAMMA);
         }
     }
 

@@ -179,7 +179,7 @@ fn write_weights(shape: Shape, dtype: Dtype, folder: &Path) -> io::Result<()> {
     file.commit()
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// SplitMix64.
 #[derive(Debug)]
 pub struct Random(
     /// The state; any value is a good seed.
@@ -189,11 +189,7 @@ pub struct Random(
 impl Random {
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        skein_base::splitmix::next(&mut self.0)
     }
 
     /// Nearly normal, of variance one: the sum of four uniform parts (Irwin-Hall).

@@ -2,13 +2,14 @@
 
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use skein_base::splitmix;
 use skein_weights::Part;
 
 use super::Workers;
 use super::real::Real;
 use super::rows::{RowsMut, split};
 use super::storage::{Held, by_type, output, tensor, values};
-use crate::random::{Purpose, derive, mix, unit};
+use crate::random::{Purpose, derive, unit};
 use crate::twin::Site;
 
 /// Each value is left out with the same probability, and those that stay are scaled so that the
@@ -60,7 +61,7 @@ struct Drop {
 impl Drop {
     /// What value `index` is multiplied by.
     fn factor<T: Real>(&self, index: usize) -> T {
-        if unit(mix(self.key ^ index as u64)) < self.rate {
+        if unit(splitmix::mix(self.key ^ index as u64)) < self.rate {
             T::ZERO
         } else {
             T::of(1.0 / (1.0 - self.rate))
