@@ -31,7 +31,7 @@ mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::thread::Thread;
+use std::sync::Weak;
 use std::time::Duration;
 
 use skein_base::{ModelId, NodeId, NumericsId, TraceId};
@@ -41,7 +41,7 @@ use skein_runtime::{Instant, Secret32};
 use skein_serving::stage::BatchEntry;
 use skein_serving::view::ExecutorView;
 use skein_serving::wire::{Change, CircuitId, CircuitName, Message, Rows, Share, Spent, Work};
-use skein_serving::{Executor, Paging, Progress, StageError, StageLimits, Ticket};
+use skein_serving::{Executor, Paging, Progress, StageError, StageLimits, Ticket, Wake};
 
 use self::faults::Conduct;
 pub use self::inbox::{Inbox, Incoming};
@@ -456,8 +456,8 @@ impl<P: Post> Executor for Pipeline<P> {
         [state, down, ask].into_iter().flatten().min()
     }
 
-    fn wake(&mut self, thread: Thread) {
-        self.inbox.wake(thread);
+    fn tell(&mut self, whom: Weak<dyn Wake>) {
+        self.inbox.belongs_to(whom);
     }
 
     fn view(&self) -> ExecutorView {

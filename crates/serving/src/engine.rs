@@ -1,5 +1,8 @@
 //! The thread that computes, and the handles to it.
 //!
+//! Where an executor only sends batches away, a step is short, and whoever brings the answer does the next one itself,
+//! which saves waking the thread. It is left to the thread what comes by time, from a handle, or from a reader.
+//!
 //! Requests enter through a bounded queue under a lock that is never held while computing, so
 //! [`EngineHandle::submit`] answers at once. Each session has its own bounded channel of events: the
 //! thread never waits for a reader. A session whose channel is full pauses (is not scheduled, and
@@ -9,6 +12,7 @@
 mod actor;
 mod generation;
 mod lately;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -17,14 +21,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
-use skein_runtime::channel::{Sender, bounded, oneshot};
+use skein_runtime::channel::oneshot;
 use skein_runtime::{Clock, Instant, Secret32};
 
+use self::actor::Actor;
 pub use self::generation::Generation;
+use self::generation::Reader;
 use crate::config::{ConfigError, EngineConfig};
 use crate::desk::Desk;
 use crate::metrics;
-use crate::request::{Event, Request, SubmitError};
+use crate::request::{Request, SubmitError};
 use crate::scheduler::{Load, Scheduler};
 use crate::stage::{Executor, Local, Stage, StageLimits};
 use crate::view::{CircuitView, View};
@@ -85,7 +91,7 @@ struct State {
 struct Incoming {
     request: Request,
     at: Instant,
-    events: Sender<Event>,
+    reader: Reader,
 }
 
 /// What the engine shall do.
@@ -98,10 +104,6 @@ enum Phase {
     /// End what there is.
     Stopping,
 }
-
-/// Room kept in each channel beyond the tokens: for the first event and for the last one, which
-/// must never wait.
-const EVENTS_EXTRA: usize = 2;
 
 impl Engine {
     /// Starts the thread. `secret` keys the reuse of prefixes and lives as long as the engine.
@@ -133,24 +135,13 @@ impl Engine {
             return Err(StartError::NoKv);
         }
         metrics::describe();
-        let state = State {
-            phase: Phase::Open,
-            desk: Desk::new(&config),
-            inbox: Vec::new(),
-            load: Load::default(),
-            view: View::default(),
-        };
-        let (events_max, state) = (config.events_max, Mutex::new(state));
-        let shared = Arc::new(Shared {
-            limits,
-            events_max,
-            state,
-        });
+        let shared = Arc::new(Shared::new(limits, &config));
         let (done, ended) = oneshot::channel();
         let scheduler = Scheduler::new(config, secret);
-        let actor = actor::Actor::new(Arc::clone(&shared), Arc::clone(&clock), scheduler, stage);
+        let actor = Actor::new(Arc::clone(&shared), Arc::clone(&clock), scheduler, stage);
+        let with = (Arc::clone(&shared), Arc::clone(&clock));
         let body = move || {
-            actor.run();
+            steps::run(actor, with);
             // Nobody may be waiting any more.
             let _ = done.send(());
         };
@@ -242,7 +233,7 @@ impl EngineHandle {
 
     fn try_submit(&self, request: Request) -> Result<Generation, SubmitError> {
         request.check(&self.shared.limits)?;
-        let (events, receiver) = bounded(self.shared.events_max + EVENTS_EXTRA);
+        let (reader, generation) = generation::events(self.shared.events_max, self.thread.clone());
         let at = self.clock.now();
         let mut state = self.shared.state();
         if state.phase != Phase::Open {
@@ -252,11 +243,11 @@ impl EngineHandle {
         state.inbox.push(Incoming {
             request,
             at,
-            events,
+            reader,
         });
         drop(state);
         self.thread.unpark();
-        Ok(Generation::new(receiver, self.thread.clone()))
+        Ok(generation)
     }
 
     /// Phases only go forward.
@@ -271,6 +262,21 @@ impl EngineHandle {
 }
 
 impl Shared {
+    fn new(limits: StageLimits, config: &EngineConfig) -> Self {
+        let state = State {
+            phase: Phase::Open,
+            desk: Desk::new(config),
+            inbox: Vec::new(),
+            load: Load::default(),
+            view: View::default(),
+        };
+        Self {
+            limits,
+            events_max: config.events_max,
+            state: Mutex::new(state),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
     }

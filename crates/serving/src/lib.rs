@@ -26,5 +26,5 @@ pub use request::{
 };
 pub use scheduler::{Load, Scheduler};
 pub use stage::{
-    Executor, Local, ModelStage, Paging, Progress, Stage, StageError, StageLimits, Ticket,
+    Executor, Local, ModelStage, Paging, Progress, Stage, StageError, StageLimits, Ticket, Wake,
 };

@@ -202,6 +202,11 @@ impl<E: Executor> Scheduler<E> {
         std::mem::take(&mut self.events)
     }
 
+    /// How many events of a session were not taken yet.
+    pub(crate) fn events_of(&self, id: SessionId) -> usize {
+        self.events.iter().filter(|(of, _)| *of == id).count()
+    }
+
     /// Takes the counts since the last call.
     pub fn take_stats(&mut self) -> Stats {
         std::mem::take(&mut self.stats)

@@ -1,6 +1,6 @@
 //! What the engine needs of a model: pages of KV and a forward pass.
 
-use std::thread::Thread;
+use std::sync::Weak;
 
 use skein_base::{Scores, TraceId};
 use skein_model::kv::PAGE_POSITIONS;
@@ -126,9 +126,19 @@ pub enum Progress {
     },
 }
 
+/// Whoever polls an [`Executor`], as those see it who bring it something.
+pub trait Wake: Send + Sync {
+    /// There may be something to poll. What follows from it is done here and now, on the calling thread, unless
+    /// the own thread of whoever polls is at work: then it goes on there.
+    fn wake(&self);
+}
+
 /// Who runs batches: the model of this process ([`Local`]), or a way through several. Several
 /// batches may be on their way at once.
 pub trait Executor: Paging {
+    /// Whether [`Self::begin`] computes before it returns. If so, what there is to tell is told before.
+    const COMPUTES: bool = false;
+
     /// Whether a batch may be begun now.
     fn is_open(&self) -> bool;
 
@@ -147,8 +157,8 @@ pub trait Executor: Paging {
     /// When [`Self::poll`] has something to do by time alone.
     fn next_timeout(&self) -> Option<Instant>;
 
-    /// Whom to unpark when there is progress; called once, before anything else.
-    fn wake(&mut self, thread: Thread);
+    /// Whom to tell when there is progress; called once, before anything else.
+    fn tell(&mut self, whom: Weak<dyn Wake>);
 
     /// What it tells of itself.
     fn view(&self) -> ExecutorView {
@@ -217,6 +227,8 @@ impl<S: Stage> Paging for Local<S> {
 }
 
 impl<S: Stage> Executor for Local<S> {
+    const COMPUTES: bool = true;
+
     fn is_open(&self) -> bool {
         self.done.is_none()
     }
@@ -242,7 +254,7 @@ impl<S: Stage> Executor for Local<S> {
         None
     }
 
-    fn wake(&mut self, _: Thread) {}
+    fn tell(&mut self, _: Weak<dyn Wake>) {}
 }
 
 /// Why a batch could not be run.

@@ -2,7 +2,7 @@
 //! that any mistake with KV gives other tokens.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::thread::Thread;
+use std::sync::Weak;
 use std::time::Duration;
 
 use skein_base::Scores;
@@ -14,7 +14,7 @@ use skein_text::{Sampler, SamplingParams};
 use crate::config::EngineConfig;
 use crate::request::{ClientId, Request};
 use crate::stage::{
-    BatchEntry, Executor, Paging, Progress, Stage, StageError, StageLimits, Ticket,
+    BatchEntry, Executor, Paging, Progress, Stage, StageError, StageLimits, Ticket, Wake,
 };
 
 /// Ids are below this.
@@ -370,7 +370,7 @@ impl Executor for FakePipeline {
         None
     }
 
-    fn wake(&mut self, _: Thread) {}
+    fn tell(&mut self, _: Weak<dyn Wake>) {}
 }
 
 /// The logits after `history`.

@@ -3,8 +3,8 @@
 //! # Floors
 //! - **A hop** carries a residual row (4 bytes times the width, 3.5 KiB at 896) through one encrypted
 //!   TCP connection of loopback. The transport alone took 21 us at p50 and 64 us at p99 for such a
-//!   frame (`docs/transport.md`); the rest is waking the thread of links, the one that
-//!   computes where a pass is long, and the entry's.
+//!   frame (`docs/transport.md`); the rest is waking the thread of links, and the one
+//!   that computes where a pass is long.
 //! - **Decode of one session** cannot be faster than one process: every weight is read once for a
 //!   token, wherever it is, and every hop is on the way. So it is that time plus the legs.
 //! - **Decode of many sessions**: a batch reads the weights once for all of them. Stages of one machine
@@ -17,10 +17,9 @@
 //! - **Delay**: a token takes what is computed, and each leg once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use skein_runtime::{Clock, sleep};
+use skein_runtime::{Clock, Instant};
 use skein_serving::view::View;
 use skein_serving::{
     ClientId, EngineHandle, Event, Generation, GenerationError, Request, SubmitError,
@@ -44,8 +43,6 @@ pub enum PipelineBenchError {
     Ended,
 }
 
-/// How often running sessions are looked at.
-const LOOK: Duration = Duration::from_millis(2);
 /// Tokens of each session before its speed is measured: until all of them run.
 const WARM: usize = 4;
 /// Tokens after a fault, among which the stall is.
@@ -110,23 +107,17 @@ impl Subject {
         let requests: Vec<_> = (0..sessions)
             .map(|_| self.request(prompt, tokens + WARM + 1))
             .collect();
-        let counts: Vec<_> = requests.iter().map(|_| AtomicUsize::new(0)).collect();
+        let mut times = vec![Vec::new(); sessions];
         let mut reading = Vec::new();
-        for (request, count) in requests.into_iter().zip(&counts) {
-            reading.push(read(self.handle.submit(request)?, count));
+        for (request, times) in requests.into_iter().zip(&mut times) {
+            let generation = self.handle.submit(request)?;
+            reading.push(read(generation, self.clock.as_ref(), times));
         }
-        let clock = Arc::clone(&self.clock);
-        let mut speed = std::pin::pin!(watch(&counts, tokens, clock.as_ref()));
-        let mut all = std::pin::pin!(all(reading));
-        let speed = tokio::select! {
-            speed = &mut speed => speed,
-            // Whoever fails is never through; those that are have been counted.
-            ended = &mut all => return match ended {
-                Ok(()) => Ok(speed.await),
-                Err(error) => Err(error),
-            },
-        };
-        all.await.map(|()| speed)
+        all(reading).await?;
+        if times.iter().any(|times| times.len() < WARM + tokens) {
+            return Err(PipelineBenchError::Ended);
+        }
+        Ok(speed(&times, tokens))
     }
 
     /// Longest time between two tokens of a session, in seconds, when `fault` happens after some of
@@ -175,11 +166,15 @@ async fn token(generation: &mut Generation) -> Result<(), PipelineBenchError> {
     }
 }
 
-/// Counts tokens until the end.
-async fn read(mut generation: Generation, count: &AtomicUsize) -> Result<(), PipelineBenchError> {
+/// Notes when each token came, until the end.
+async fn read(
+    mut generation: Generation,
+    clock: &dyn Clock,
+    times: &mut Vec<Instant>,
+) -> Result<(), PipelineBenchError> {
     loop {
         match generation.next().await {
-            Some(Event::Token(_)) => drop(count.fetch_add(1, Ordering::Relaxed)),
+            Some(Event::Token(_)) => times.push(clock.now()),
             Some(Event::Failed { error }) => return Err(error.into()),
             Some(Event::Started { .. }) => {}
             Some(Event::Finished { .. }) | None => return Ok(()),
@@ -210,19 +205,34 @@ async fn all<T: Future<Output = Result<(), PipelineBenchError>>>(
     .await
 }
 
-/// From when all sessions run to when the first one is through: tokens a second of all.
-async fn watch(counts: &[AtomicUsize], tokens: usize, clock: &dyn Clock) -> f64 {
-    let now = |counts: &[AtomicUsize]| -> Vec<usize> {
-        let load = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        counts.iter().map(load).collect()
+/// From when all sessions run to when the first one is through: tokens a second of all. Each session
+/// has more than `tokens` after the first [`WARM`].
+fn speed(times: &[Vec<Instant>], tokens: usize) -> f64 {
+    let began = times.iter().map(|times| times[WARM - 1]).max();
+    let ended = times.iter().map(|times| times[WARM + tokens - 1]).min();
+    let (Some(began), Some(ended)) = (began, ended) else {
+        return 0.0;
     };
-    while now(counts).into_iter().any(|count| count < WARM) {
-        sleep(LOOK).await;
+    let between = |at: &&Instant| (began < **at) && (**at <= ended);
+    let count = times.iter().flatten().filter(between).count();
+    count as f64 / ended.since(began).as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tokens_while_all_run_count() {
+        let at = |ms: u64| Instant::START.after(Duration::from_millis(ms));
+        // One every 10 ms from 0 on, and one every 20 ms from 100 on.
+        let quick: Vec<_> = (0..20).map(|n| at(10 * n)).collect();
+        let slow: Vec<_> = (0..20).map(|n| at(100 + 20 * n)).collect();
+        // All have four at 160 ms; the quick one's fourteenth came at 130 ms: never all at once.
+        assert_eq!(speed(&[quick.clone(), slow], 10), 0.0);
+        let later: Vec<_> = (0..20).map(|n| at(50 + 10 * n)).collect();
+        // From 80 to 130 ms, five of each.
+        assert_eq!(speed(&[quick.clone(), later], 10), 10.0 / 0.05);
+        assert_eq!(speed(&[quick], 10), 100.0);
     }
-    let (began, first): (_, usize) = (clock.now(), now(counts).into_iter().sum());
-    while now(counts).into_iter().all(|count| count < WARM + tokens) {
-        sleep(LOOK).await;
-    }
-    let (ended, last): (_, usize) = (clock.now(), now(counts).into_iter().sum());
-    (last - first) as f64 / ended.since(began).as_secs_f64()
 }

@@ -3,9 +3,11 @@
 //! One thread carries all frames: more of them cost wake-ups, and the processor belongs to the
 //! threads that compute (`docs/transport.md` of the repository has the measurements). What arrives is
 //! decoded here and given to whoever it is for: the stage, the entry, or both. Short passes of a stage are run
-//! here as well, while its own thread sleeps: see [`Inlet::run_here`].
+//! here as well, while its own thread sleeps: see [`Inlet::run_here`]. So are the steps of an entry's engine, which
+//! check and send on what arrives and compute nothing: see [`Inbox::wake`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::sync_channel;
@@ -75,10 +77,12 @@ pub fn start(
             let (sender, events) = bounded(EVENTS_MAX);
             let ends = (inner.clone(), sender);
             let links = Links::start(own, listener, Box::new(addresses), config, ends);
-            inner.spawn(
-                "links give out",
-                give_out(links.clone(), events, recipients),
-            );
+            let giving = give_out(links.clone(), events, recipients);
+            // The engine's turns and a stage's passes run in it: without it the node is half alive.
+            inner.spawn_critical("links give out", async move {
+                giving.await;
+                Ok::<(), Infallible>(())
+            });
             // The other side waits for it.
             let _ = ready.send(Ok(links));
             tokio::select! {
@@ -119,16 +123,22 @@ fn config(settings: &NodeSettings, own: NodeId) -> LinksConfig {
 async fn give_out(links: Links, mut events: Receiver<LinkEvent>, to: Recipients) {
     while let Some(event) = events.recv().await {
         give(&links, &to, event).await;
-        let Some(host) = &to.host else { continue };
-        // Frames of other links that can be read already shall be in the same pass.
-        tokio::task::yield_now().await;
+        if to.host.is_some() {
+            // Frames of other links that can be read already shall be in the same pass.
+            tokio::task::yield_now().await;
+        }
         while let Ok(event) = events.try_recv() {
             give(&links, &to, event).await;
         }
-        match to.inbox {
-            None => host.run_here(&links),
+        match (&to.inbox, &to.host) {
+            (None, None) => {}
+            (None, Some(host)) => host.run_here(&links),
+            (Some(inbox), None) => inbox.wake(),
             // An entry waits for what its links bring while its own stage computes.
-            Some(_) => host.rouse(),
+            (Some(inbox), Some(host)) => {
+                host.rouse();
+                inbox.wake();
+            }
         }
     }
 }
@@ -159,7 +169,7 @@ async fn give(links: &Links, to: &Recipients, event: LinkEvent) {
                     node,
                     dialled,
                 };
-                hand(host, closed).await;
+                hand(to, host, closed).await;
             }
         }
     }
@@ -199,15 +209,19 @@ async fn give_message(links: &Links, to: &Recipients, from: (u64, NodeId), messa
             node,
             message,
         };
-        hand(host, message).await;
+        hand(to, host, message).await;
     }
 }
 
 /// Waits for room: a host that computes makes some after its pass. One that is gone misses nothing.
-async fn hand(host: &Inlet<ModelStage>, mut event: HostEvent) {
+async fn hand(to: &Recipients, host: &Inlet<ModelStage>, mut event: HostEvent) {
     while let Err(Refused::Full(back)) = host.put(event) {
         event = back;
         host.rouse();
+        // What came before is not to wait that long.
+        if let Some(inbox) = &to.inbox {
+            inbox.wake();
+        }
         skein_runtime::sleep(ROOM).await;
     }
 }

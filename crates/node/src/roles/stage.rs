@@ -41,7 +41,7 @@ pub fn load(opened: &Opened, settings: &Settings) -> Result<Host<ModelStage>, No
         kv: settings.engine.kv_memory.map(|size| size.0),
         sessions: u64::from(settings.engine.sessions_max),
         force: settings.model.force,
-        halvable: false,
+        smaller: None,
     };
     let needs = budget::needs(checkpoint, &slice, format);
     let kv = budget::plan(needs, wishes, memory::available().map(|size| size.0))?;

@@ -1,33 +1,40 @@
-//! The loop of the engine's thread.
+//! What an engine does, one turn after another.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
-use skein_runtime::channel::Sender;
 use skein_runtime::{Clock, Instant};
 
+use super::generation::{Put, Reader};
 use super::lately::Lately;
 use super::{Incoming, Phase, Shared};
 use crate::metrics;
 use crate::request::Event;
 use crate::scheduler::{Scheduler, SessionId};
-use crate::stage::Executor;
+use crate::stage::{Executor, Wake};
 
 pub(super) struct Actor<E: Executor> {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     scheduler: Scheduler<E>,
     stage: E,
-    readers: BTreeMap<SessionId, Sender<Event>>,
+    readers: BTreeMap<SessionId, Reader>,
     drain_until: Option<Instant>,
     /// Sessions that ended since the desk was last told.
     ended: usize,
     lately: Lately,
 }
 
-/// A token and the last event must have room before a session runs.
-const ROOM_TO_RUN: usize = 2;
+/// What comes after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another one at once.
+    Turn,
+    /// Nothing before this time, or before somebody calls.
+    Rest(Option<Instant>),
+    /// The end.
+    End,
+}
 
 impl<E: Executor> Actor<E> {
     pub(super) fn new(
@@ -49,35 +56,26 @@ impl<E: Executor> Actor<E> {
         }
     }
 
-    /// Runs until stopped or drained.
-    pub(super) fn run(mut self) {
-        // Also if the stage panics: nobody may wait for an engine that is gone.
-        let closing = Closing(Arc::clone(&self.shared));
-        self.stage.wake(std::thread::current());
-        while self.turn() {}
-        self.scheduler.stop_all(&mut self.stage);
-        self.deliver();
-        self.publish(self.clock.now());
-        drop(closing);
+    /// Whom the executor tells when there is progress.
+    pub(super) fn tells(&mut self, whom: Weak<dyn Wake>) {
+        self.stage.tell(whom);
     }
 
-    /// One step, or a wait for something to do. False at the end.
-    fn turn(&mut self) -> bool {
+    /// Does what there is to do.
+    pub(super) fn turn(&mut self) -> Next {
         let now = self.clock.now();
         if !self.take_in(now) {
-            return false;
+            return Next::End;
         }
+        self.scheduler.drain(now, &mut self.stage);
+        // First: who has read on meanwhile has not stalled.
         self.watch_readers(now);
-        let mut busy = self.scheduler.drain(now, &mut self.stage);
         self.scheduler.expire(now, &mut self.stage);
-        if !self.stage.is_open() {
-            self.publish(now);
-        }
         while self.stage.is_open() {
             let plan = self.scheduler.plan(now, &mut self.stage);
-            // Told before it runs, since a stage of this process computes right here.
-            self.deliver();
-            self.publish(now);
+            if E::COMPUTES {
+                self.tell(now);
+            }
             if plan.is_empty() {
                 break;
             }
@@ -86,11 +84,29 @@ impl<E: Executor> Actor<E> {
             // What was done since the beginning of the turn is not the batch's.
             let now = self.clock.now();
             self.scheduler.begin(now, plan, &mut self.stage);
-            busy = true;
+            // Of a batch that was refused, sessions run alone and may have their tokens already.
+            self.watch_readers(now);
         }
-        busy |= self.scheduler.drain(self.clock.now(), &mut self.stage);
+        let now = self.clock.now();
+        let more = self.scheduler.drain(now, &mut self.stage);
+        // Batches that travel are on their way before anybody is told of the last ones.
+        self.tell(now);
+        let drained = self.drain_until.is_some() && self.scheduler.is_empty();
+        match more || drained {
+            true => Next::Turn,
+            false => Next::Rest(self.next_timeout()),
+        }
+    }
+
+    /// Ends what there is.
+    pub(super) fn end(&mut self) {
+        self.scheduler.stop_all(&mut self.stage);
+        self.tell(self.clock.now());
+    }
+
+    fn tell(&mut self, now: Instant) {
         self.deliver();
-        busy || self.rest(now)
+        self.publish(now);
     }
 
     /// Takes requests in and minds the phase. False if it is time to end.
@@ -102,11 +118,11 @@ impl<E: Executor> Actor<E> {
         for Incoming {
             request,
             at,
-            events,
+            reader,
         } in incoming
         {
             let id = self.scheduler.enter(at, request);
-            self.readers.insert(id, events);
+            self.readers.insert(id, reader);
         }
         match phase {
             Phase::Open => true,
@@ -120,22 +136,14 @@ impl<E: Executor> Actor<E> {
 
     fn watch_readers(&mut self, now: Instant) {
         let (scheduler, stage, ended) = (&mut self.scheduler, &mut self.stage, &mut self.ended);
-        self.readers.retain(|&id, events| {
-            if events.is_closed() {
+        self.readers.retain(|&id, reader| {
+            if reader.is_gone() {
                 scheduler.cancel(id, stage);
                 *ended += 1;
                 return false;
             }
-            // Paused sessions go on when half is free: one that ran for each single event read
-            // would be replayed as often where memory is short.
-            let half = events.max_capacity() / 2;
-            let paused = scheduler.is_paused(id);
-            let needed = if paused {
-                half.max(ROOM_TO_RUN)
-            } else {
-                ROOM_TO_RUN
-            };
-            scheduler.set_room(id, events.capacity() >= needed, now);
+            let room = reader.has_room(scheduler.is_paused(id), scheduler.events_of(id));
+            scheduler.set_room(id, room, now);
             true
         });
     }
@@ -147,9 +155,11 @@ impl<E: Executor> Actor<E> {
             let Some(reader) = self.readers.get(&id) else {
                 continue;
             };
-            if let Err(error) = reader.try_send(event) {
-                // A reader that left meanwhile; it is cancelled before the next step.
-                tracing::debug!(session = %id, %error, "event not delivered");
+            match reader.put(event) {
+                Put::Done => {}
+                // It is cancelled before the next step.
+                Put::Gone => tracing::debug!(session = %id, "left before an event"),
+                Put::Full => tracing::error!(session = %id, "no room for an event"),
             }
             if last {
                 self.readers.remove(&id);
@@ -182,35 +192,14 @@ impl<E: Executor> Actor<E> {
         metrics::state(&stats, load, used, total);
     }
 
-    /// Sleeps until a handle wakes the thread or something ends by time.
-    fn rest(&self, now: Instant) -> bool {
+    /// When something is to be done by time alone.
+    fn next_timeout(&self) -> Option<Instant> {
         let timeouts = [
             self.scheduler.next_timeout(),
             self.stage.next_timeout(),
             self.drain_until,
             self.lately.next(),
         ];
-        match timeouts.into_iter().flatten().min() {
-            // A little late rather than early, which would be a turn for nothing.
-            Some(at) => std::thread::park_timeout(at.since(now) + Duration::from_millis(1)),
-            None => std::thread::park(),
-        }
-        true
-    }
-}
-
-/// Closes the desk when the thread ends, however it does.
-struct Closing(Arc<Shared>);
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        // A panic elsewhere may have poisoned the lock; there is nothing to protect any more.
-        let mut state = match self.0.state.lock() {
-            Ok(state) => state,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        state.phase = Phase::Stopping;
-        // Their readers see that no event will come.
-        state.inbox.clear();
+        timeouts.into_iter().flatten().min()
     }
 }

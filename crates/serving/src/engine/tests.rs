@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skein_runtime::SystemClock;
 
 use super::*;
-use crate::request::{ClientId, FinishReason, GenerationError};
+use crate::request::{ClientId, Event, FinishReason, GenerationError};
 use crate::testing::{BOMB, FakeStage, alone, config, request};
 
 const LONG: Duration = Duration::from_secs(3600);
