@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use skein_weights::gguf::GgufCheckpoint;
-use skein_weights::{Checkpoint, Manifest, Part, WeightSource, config, safetensors};
+use skein_weights::{BlockFormat, Checkpoint, Manifest, Part, WeightSource, config, safetensors};
 
-/// A GGUF file: header, vocabulary, one row of some tensors.
+/// A GGUF file: header, vocabulary, one row of some tensors in every way of reading.
 pub fn gguf(data: &[u8]) {
     let checkpoint = match GgufCheckpoint::open(Arc::new(data.to_vec()), "fuzzed") {
         Ok(checkpoint) => checkpoint,
@@ -39,8 +39,20 @@ pub fn gguf(data: &[u8]) {
             tensor
                 .read_bf16(0..1, &mut coarse)
                 .expect("an opened file has its rows");
+            for format in [BlockFormat::Q8, BlockFormat::Q4] {
+                let mut blocks = vec![0; format.row_bytes(columns)];
+                // What is not finite has no quantised form.
+                let quantised = tensor.read_blocks(format, 0..1, &mut blocks);
+                let stored = tensor.dtype().blocks() == Some(format);
+                assert!(quantised.is_ok() || !stored && !is_small(&exact));
+            }
         }
     }
+}
+
+/// Whether every value has a scale in both formats of blocks.
+fn is_small(values: &[f32]) -> bool {
+    values.iter().all(|value| value.abs() <= 8.0 * 65_504.0)
 }
 
 /// The header of a safetensors file.

@@ -52,8 +52,7 @@ def main():
     say({
         "ready": True,
         "load_seconds": time.perf_counter() - start,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "versions": f"transformers {transformers.__version__}, torch {torch.__version__}",
     })
     vocabulary = model.config.vocab_size
 

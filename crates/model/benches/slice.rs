@@ -5,7 +5,7 @@
 //! on AVX2, twice that on AVX-512. The memory is read as fast as it goes before and after decoding,
 //! as its speed drifts. Measured on a 2-core Zen 3 guest: see `docs/performance.md`.
 //!
-//! `cargo bench -p skein-model -- [f32|bf16] [threads]`
+//! `cargo bench -p skein-model --bench slice -- [f32|bf16|q8|q4] [threads]`
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 use std::hint::black_box;
@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, Sequence, SliceModel, Stream};
 use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScaling};
-use skein_weights::source::{CanonicalTensor, ReadError};
-use skein_weights::{Dtype, Part, Profile, Slice, WeightSource};
+use skein_weights::source::{CanonicalTensor, ReadError, quantise_rows};
+use skein_weights::{BlockFormat, Dtype, Part, Profile, Slice, WeightSource};
 
 const LAYERS: u32 = 6;
 
@@ -96,6 +96,15 @@ impl CanonicalTensor for Tensor {
             .for_each(|(o, i)| *o = (value(i).to_bits() >> 16) as u16);
         Ok(())
     }
+
+    fn read_blocks(
+        &self,
+        format: BlockFormat,
+        rows: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        quantise_rows(self, (Part::Head, "random"), format, rows, out)
+    }
 }
 
 fn step(model: &SliceModel, kv: &mut KvPages, sequences: &mut [Sequence], rows: usize) {
@@ -137,10 +146,11 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with('-'))
         .collect();
-    let dtype = if arguments.first().is_some_and(|a| a == "f32") {
-        Dtype::F32
-    } else {
-        Dtype::Bf16
+    let dtype = match arguments.first().map(String::as_str) {
+        Some("f32") => Dtype::F32,
+        Some("q8") => Dtype::Q8,
+        Some("q4") => Dtype::Q4,
+        _ => Dtype::Bf16,
     };
     let threads = arguments.get(1).and_then(|t| t.parse().ok()).unwrap_or(2);
     let source = Weights(profile(), dtype);
@@ -157,7 +167,8 @@ fn main() {
     let model = SliceModel::load(&source, whole.clone(), None, pool).expect("loads");
     let mut kv = KvPages::new(&source.0, &whole, 1 << 30);
     println!("{dtype}, {threads} threads, {:?}", model.instruction_set());
-    let parameters = model.bytes_per_step() as f64 / dtype.bytes() as f64;
+    let bytes = dtype.row_bytes(32) as f64 / 32.0;
+    let parameters = model.bytes_per_step() as f64 / bytes;
     let head = 32_000.0 * 896.0;
     for rows in [64, 512] {
         let time = median(7, || {

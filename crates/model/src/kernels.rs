@@ -7,4 +7,5 @@ pub(crate) mod linear;
 pub(crate) mod pointwise;
 #[cfg(feature = "train")]
 pub(crate) mod product;
+pub(crate) mod quantised;
 pub(crate) mod score;

@@ -182,18 +182,19 @@ impl KvPages {
         }
     }
 
-    /// The memory of a sequence's pages, for one batch: read-only where shared, written only from
+    /// Puts the memory of a sequence's pages into `pointers`, for one batch: read-only where shared, written only from
     /// `sequence.len()` on, in pages that are its own.
     ///
     /// Pointers instead of references: threads write different positions of one page at once.
-    pub(crate) fn page_pointers(&mut self, sequence: &Sequence) -> Vec<*mut f32> {
+    pub(crate) fn page_pointers(&mut self, sequence: &Sequence, pointers: &mut Vec<*mut f32>) {
         self.table.check(sequence);
         let values = self.layout.page_values();
         let pointer = |page: &u32| {
             let memory = self.pages[*page as usize].get_or_insert_with(|| Buffer::zeroed(values));
             memory.as_mut_slice().as_mut_ptr()
         };
-        sequence.pages.iter().map(pointer).collect()
+        pointers.clear();
+        pointers.extend(sequence.pages.iter().map(pointer));
     }
 
     pub(crate) fn is_reserved(&self, sequence: &Sequence, len: usize) -> bool {
@@ -218,9 +219,15 @@ mod tests {
         KvPages::new(&profile, &slice, budget + 1)
     }
 
+    fn pointers(kv: &mut KvPages, sequence: &Sequence) -> Vec<*mut f32> {
+        let mut pointers = Vec::new();
+        kv.page_pointers(sequence, &mut pointers);
+        pointers
+    }
+
     fn fill(kv: &mut KvPages, sequence: &mut Sequence, rows: usize, value: f32) {
         kv.reserve(sequence, sequence.len() + rows).expect("room");
-        let pointers = kv.page_pointers(sequence);
+        let pointers = pointers(kv, sequence);
         for position in sequence.len()..sequence.len() + rows {
             // SAFETY: inside a page that this test holds alone.
             unsafe { *pointers[position / PAGE_POSITIONS].add(position % PAGE_POSITIONS) = value };
@@ -229,7 +236,7 @@ mod tests {
     }
 
     fn read(kv: &mut KvPages, sequence: &Sequence, position: usize) -> f32 {
-        let pointers = kv.page_pointers(sequence);
+        let pointers = pointers(kv, sequence);
         // SAFETY: inside a page that this test holds.
         unsafe { *pointers[position / PAGE_POSITIONS].add(position % PAGE_POSITIONS) }
     }

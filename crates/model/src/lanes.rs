@@ -16,10 +16,12 @@ pub(crate) const LANES: usize = 16;
 pub enum InstructionSet {
     /// Portable code; the reference. On aarch64 the compiler makes NEON of it.
     Scalar,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512F.
     Avx512,
+    /// x86-64 with AVX-512F, AVX-512BW and AVX-512 VNNI.
+    Avx512Vnni,
 }
 
 impl InstructionSet {
@@ -32,17 +34,25 @@ impl InstructionSet {
 
     /// All that this machine can run, the best last.
     pub fn available() -> Vec<Self> {
-        let all = [Self::Scalar, Self::Avx2, Self::Avx512];
+        let all = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Vnni];
         all.into_iter().filter(|set| set.is_available()).collect()
     }
 
     #[cfg(target_arch = "x86_64")]
     fn is_available(self) -> bool {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        let avx512 = avx2 && is_x86_feature_detected!("avx512f");
         match self {
             Self::Scalar => true,
             Self::Avx2 => avx2,
-            Self::Avx512 => avx2 && is_x86_feature_detected!("avx512f"),
+            Self::Avx512 => avx512,
+            Self::Avx512Vnni => {
+                avx512
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
         }
     }
 
@@ -231,11 +241,11 @@ mod x86 {
 
     /// Two registers of eight lanes.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx2Lanes(__m256, __m256);
+    pub(crate) struct Avx2Lanes(pub(crate) __m256, pub(crate) __m256);
 
     /// One register of sixteen lanes.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512Lanes(__m512);
+    pub(crate) struct Avx512Lanes(pub(crate) __m512);
 
     /// Applies a two-operand intrinsic to both halves.
     macro_rules! both {
@@ -476,6 +486,9 @@ macro_rules! dispatch {
                 // SAFETY: the caller says that the machine has AVX-512F.
                 #[cfg(target_arch = "x86_64")]
                 $crate::lanes::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::lanes::InstructionSet::Avx512Vnni => unsafe { avx512($($arg),*) },
                 #[cfg(not(target_arch = "x86_64"))]
                 _ => unreachable!("only detected instruction sets are constructed"),
             }

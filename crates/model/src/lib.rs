@@ -9,7 +9,10 @@ mod lanes;
 pub mod map;
 mod memory;
 pub mod pool;
-#[cfg(any(test, feature = "train"))]
+#[cfg(feature = "probe")]
+#[doc(hidden)]
+pub mod probe;
+#[cfg(any(test, feature = "train", feature = "probe"))]
 mod random;
 pub mod rope;
 pub mod slice;

@@ -33,6 +33,7 @@ pub fn keep_freed_memory() {
 /// Types whose all-zero bytes are a value, so that fresh zeroed memory may be read as them.
 pub(crate) trait Plain: Copy + Send + Sync + 'static {}
 impl Plain for f32 {}
+impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u64 {}
 

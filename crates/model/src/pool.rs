@@ -130,6 +130,10 @@ impl Pool {
     /// `work` with each thread's range.
     pub fn split(&self, count: usize, work: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
         let threads = self.threads();
+        if count <= 1 {
+            // Not worth waking anybody.
+            return (0..count).for_each(|_| work(0..1));
+        }
         self.run(&|index| {
             let range = count * index / threads..count * (index + 1) / threads;
             if !range.is_empty() {
@@ -141,6 +145,9 @@ impl Pool {
     /// Calls `work` once for each of `0..count`, each on whichever thread is free: for pieces of
     /// uneven size whose results do not depend on who computes them.
     pub fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        if count <= 1 {
+            return (0..count).for_each(work);
+        }
         let next = AtomicUsize::new(0);
         self.run(&|_| {
             loop {

@@ -2,6 +2,7 @@
 
 mod forward;
 mod load;
+mod table;
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +18,7 @@ use crate::lanes::InstructionSet;
 use crate::pool::Pool;
 
 /// Changes whenever a kernel changes the bits of an answer.
-pub const KERNEL_REVISION: u32 = 1;
+pub const KERNEL_REVISION: u32 = 2;
 
 /// Why a slice could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +150,7 @@ pub struct SliceModel {
 #[derive(Debug)]
 struct Embedding {
     /// Row-major table; `None` if the tied head's packed copy serves.
-    table: Option<load::Table>,
+    table: Option<table::Table>,
     /// Learned positions, `[context, hidden]`; empty with rotary ones.
     positions: Vec<f32>,
 }
@@ -235,7 +236,7 @@ impl SliceModel {
         &self.pool
     }
 
-    /// What fixes the bits of the answers, beside the model: kernel revision, rounding of
+    /// What fixes the bits of the answers, beside the model: kernel revision, conversion of
     /// weights, KV format, tile of attention. Not the instruction set, threads or cut.
     pub fn numerics_id(&self) -> NumericsId {
         numerics_id(self.format)
@@ -250,13 +251,13 @@ impl SliceModel {
         let table = self.embedding.as_ref().and_then(|e| e.table.as_ref());
         layers.map(|p| p.weight.bytes()).sum::<u64>()
             + self.head.as_ref().map_or(0, |h| h.weight.bytes())
-            + table.map_or(0, load::Table::bytes)
+            + table.map_or(0, table::Table::bytes)
     }
 
     /// Bytes of weights that one decode step reads: all but the embedding table.
     pub fn bytes_per_step(&self) -> u64 {
         let table = self.embedding.as_ref().and_then(|e| e.table.as_ref());
-        self.weight_bytes() - table.map_or(0, load::Table::bytes)
+        self.weight_bytes() - table.map_or(0, table::Table::bytes)
     }
 }
 
@@ -264,13 +265,16 @@ impl SliceModel {
 /// [`SliceModel::numerics_id`].
 pub fn numerics_id(format: Option<Dtype>) -> NumericsId {
     let mut writer = Writer::domain("skein numerics v1");
-    // Widening is exact: only a conversion to bf16 can round.
+    // As f32, quantised weights meet activations that are not: another answer than as stored.
     writer.u32(KERNEL_REVISION).bytes(match format {
-        Some(Dtype::Bf16) => b"weights bf16",
-        _ => b"weights stored",
+        Some(Dtype::Bf16) => b"weights bf16".as_slice(),
+        Some(Dtype::Q8) => b"weights q8",
+        Some(Dtype::Q4) => b"weights q4",
+        Some(Dtype::F32) => b"weights f32",
+        None => b"weights stored",
     });
     writer
-        .bytes(b"activations f32")
+        .bytes(b"activations f32, of blocks int8")
         .bytes(b"kv f32")
         .u32(PAGE_POSITIONS as u32);
     NumericsId(Blake3::of(&writer.finish()).0)

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use skein_base::Blake3;
 use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScaling};
-use skein_weights::source::{CanonicalTensor, ReadError};
-use skein_weights::{Dtype, Part, Profile, WeightSource};
+use skein_weights::source::{CanonicalTensor, ReadError, quantise_rows};
+use skein_weights::{BlockFormat, Dtype, Part, Profile, WeightSource};
 
 use crate::random;
 
@@ -207,5 +207,14 @@ impl CanonicalTensor for RandomTensor {
             *out = (value.to_bits() >> 16) as u16;
         }
         Ok(())
+    }
+
+    fn read_blocks(
+        &self,
+        format: BlockFormat,
+        rows: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        quantise_rows(self, (Part::Head, "random"), format, rows, out)
     }
 }

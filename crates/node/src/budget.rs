@@ -2,7 +2,8 @@
 //! is enough. Decides only; measures nothing.
 
 use skein_base::ByteSize;
-use skein_weights::checkpoint::Checkpoint;
+use skein_weights::checkpoint::{Checkpoint, StoredDtype};
+use skein_weights::profile::STACKS;
 use skein_weights::{Dtype, Part, Profile, Slice};
 
 /// What a process needs beside weights, keys and values: tokenizer, activations, buffers.
@@ -28,7 +29,7 @@ pub struct Needs {
 #[error(
     "not enough memory: {} are needed ({} of weights, {} for keys and values, {} for the rest), {} are available; \
      {}use a smaller --kv-memory, free some memory, or load anyway with --force",
-    ByteSize(*.needed), ByteSize(*.weights), ByteSize(*.kv), ByteSize(BASE_BYTES), ByteSize(*.available), bf16_hint(*.halved)
+    ByteSize(*.needed), ByteSize(*.weights), ByteSize(*.kv), ByteSize(BASE_BYTES), ByteSize(*.available), hint(*.smaller)
 )]
 pub struct NotEnoughMemory {
     /// Bytes needed in all.
@@ -39,16 +40,14 @@ pub struct NotEnoughMemory {
     pub kv: u64,
     /// Bytes available.
     pub available: u64,
-    /// Whether holding weights as bf16 would take half of what they take.
-    pub halved: bool,
+    /// The format in which weights would take about half of what they take.
+    pub smaller: Option<Dtype>,
 }
 
-fn bf16_hint(halved: bool) -> &'static str {
-    if halved {
-        "hold weights in half the memory with --format bf16 (other answers), "
-    } else {
-        ""
-    }
+fn hint(smaller: Option<Dtype>) -> String {
+    smaller.map_or_else(String::new, |format| {
+        format!("hold weights in about half the memory with --format {format} (other answers), ")
+    })
 }
 
 /// What `slice` of a checkpoint needs if it is held as `format`, or as it is stored.
@@ -76,17 +75,36 @@ pub fn kv_bytes(profile: &Profile, layers: u64) -> u64 {
 pub fn part_bytes(checkpoint: &dyn Checkpoint, part: Part, format: Option<Dtype>) -> u64 {
     let specs = checkpoint.profile().tensors(part);
     let bytes = specs.iter().map(|spec| {
-        let stored = checkpoint
-            .stored_dtype(part, spec.name)
-            .map(|stored| stored.canonical());
-        // Vectors (norms, biases) are held in f32 always.
-        let matrix = format.or(stored).filter(|_| spec.shape.len() > 1);
+        // Vectors (norms, biases) and positions are held in f32 always.
+        let matrix = spec
+            .is_product()
+            .then(|| format.unwrap_or_else(|| held(checkpoint, part, spec.name)));
         let dtype = matrix.unwrap_or(Dtype::F32);
-        spec.shape.iter().fold(dtype.bytes() as u64, |bytes, side| {
-            bytes.saturating_mul(*side)
-        })
+        let (rows, columns) = match spec.shape[..] {
+            [rows, columns] => (rows, columns),
+            _ => (1, spec.shape.iter().product()),
+        };
+        dtype.row_bytes(columns).saturating_mul(rows)
     });
     bytes.fold(0, u64::saturating_add)
+}
+
+/// The format in which a matrix is held as stored: that of all with which it is computed as one.
+fn held(checkpoint: &dyn Checkpoint, part: Part, name: &'static str) -> Dtype {
+    let stack = STACKS.into_iter().find(|stack| stack.contains(&name));
+    let names = stack.map_or_else(|| vec![name], <[_]>::to_vec);
+    let stored = names
+        .iter()
+        .filter_map(|name| checkpoint.stored_dtype(part, name));
+    Dtype::common(stored.map(StoredDtype::canonical))
+}
+
+/// The first format in which `slice` would take about half of what it takes, or less.
+pub fn smaller(checkpoint: &dyn Checkpoint, slice: &Slice, now: Needs) -> Option<Dtype> {
+    let most = now.weights / 5 * 3;
+    [Dtype::Bf16, Dtype::Q8, Dtype::Q4]
+        .into_iter()
+        .find(|format| needs(checkpoint, slice, Some(*format)).weights <= most)
 }
 
 /// The user's wishes.
@@ -98,8 +116,8 @@ pub struct Wishes {
     pub sessions: u64,
     /// Load whatever is available.
     pub force: bool,
-    /// Whether the weights would shrink to half as bf16.
-    pub halvable: bool,
+    /// The format in which weights would take about half, if one is to be proposed.
+    pub smaller: Option<Dtype>,
 }
 
 /// Bytes for keys and values, or that there is not enough memory. `available` is `None` where the
@@ -124,7 +142,7 @@ pub fn plan(needs: Needs, wishes: Wishes, available: Option<u64>) -> Result<u64,
             weights: needs.weights,
             kv,
             available,
-            halved: wishes.halvable,
+            smaller: wishes.smaller,
         }),
         _ => Ok(kv),
     }
@@ -144,7 +162,7 @@ mod tests {
         kv: None,
         sessions: 64,
         force: false,
-        halvable: true,
+        smaller: Some(Dtype::Bf16),
     };
 
     #[test]

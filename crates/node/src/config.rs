@@ -179,8 +179,9 @@ settings! {
         path: Option<String> = None;
         /// The model's name in the API. Not set: the name of the folder, file or repository.
         name: Option<String> = None;
-        /// What to hold weights in: `auto` keeps what the checkpoint stores (bf16 or f32), `f32` and
-        /// `bf16` convert. It changes the bits of the answers.
+        /// What to hold weights in: `auto` serves what the checkpoint stores as docs/formats.md says; `f32`,
+        /// `bf16`, `q8` and `q4` (blocks of 32 weights, of 8.5 and 4.5 bits each) convert matrices. It changes the bits of the
+        /// answers.
         format: Format = Format::Auto;
         /// Whether `org/name@commit` may be fetched from the hub; if not, the local cache alone is
         /// used.

@@ -536,6 +536,48 @@ fn sampling_is_checked_before_anything_is_loaded() {
     assert!(refused.err.contains("temperature"), "{}", refused.err);
 }
 
+/// Quantised when split or when loaded, it is the same model; and nobody is left to guess what that cost.
+#[test]
+fn a_quantised_model_is_split_inspected_and_exported() {
+    let home = Home::new();
+    let (source, cut, out) = (fixture("qwen3"), home.path("cut"), home.path("out"));
+    for (format, least, most) in [("q8", 0.003, 0.008), ("q4", 0.06, 0.1)] {
+        let (cut, out) = (format!("{cut}-{format}"), format!("{out}-{format}"));
+        let split = home
+            .run(&[
+                "model", "split", &source, "-o", &cut, "--slices", "2", "--format", format,
+                "--json",
+            ])
+            .json();
+        let error = split["relative_error"].as_f64().expect("a number");
+        assert!(least < error && error < most, "{split}");
+        assert_eq!(home.run(&["model", "verify", &cut]).code, 0);
+        let say = |rest: &[&str]| {
+            let mut args = vec!["run", "Once upon a time", "--json"];
+            args.extend(GREEDY);
+            args.extend(rest);
+            home.run(&args).json()
+        };
+        let whole = say(&["--model", &source, "--format", format]);
+        assert_eq!(whole["tokens"], say(&["--model", &cut])["tokens"]);
+
+        let found = home.run(&["model", "inspect", &cut, "--json"]).json();
+        let memory = &found["contents"]["memory"];
+        assert_eq!(memory["stored"], memory[format]);
+        let refused = home.path(&format!("refused-{format}"));
+        let refused = home.run(&["model", "export", &cut, "-o", &refused, "--format", format]);
+        assert_eq!(refused.code, 1, "{}", refused.err);
+        assert!(
+            refused.err.contains("choose f32 or bf16"),
+            "{}",
+            refused.err
+        );
+        assert_eq!(home.run(&["model", "export", &cut, "-o", &out]).code, 0);
+        let config = fs::read_to_string(format!("{out}/config.json")).expect("written");
+        assert!(config.contains("float32"), "{config}");
+    }
+}
+
 /// A GGUF file's own tokenizer and names survive being split.
 #[test]
 fn a_split_gguf_says_what_the_file_says() {

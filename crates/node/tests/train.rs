@@ -265,7 +265,7 @@ fn an_exported_model_says_the_same() {
     let original = fs::read(fixture("gpt2") + "/model.safetensors").expect("read");
     let size = |bytes: &[u8]| bytes.len() - 8 - bytes[0] as usize - 256 * bytes[1] as usize;
     assert_eq!(size(&weights(&output)), size(&original));
-    let say = |model: &str| {
+    let say = |model: &[&str]| {
         let prompt = [
             "run",
             "The lamp",
@@ -275,11 +275,11 @@ fn an_exported_model_says_the_same() {
             "--max-tokens",
             "16",
         ];
-        let said = home.run(&[&prompt[..], &["--model", model]].concat());
+        let said = home.run(&[&prompt[..], &["--model"], model].concat());
         assert_eq!(said.code, 0, "{}", said.err);
         said.out
     };
-    assert_eq!(say(&output), say(&fixture("gpt2")));
+    assert_eq!(say(&[&output]), say(&[&fixture("gpt2")]));
     let again = home.run(&["model", "export", &cut, "-o", &output]);
     assert!(
         again.code == 1 && again.err.contains("is not empty"),
@@ -290,7 +290,8 @@ fn an_exported_model_says_the_same() {
     let (gguf, files) = (fixture("gguf") + "/qwen3-q8_0.gguf", home.path("files"));
     let export = ["model", "export", &gguf, "-o", &files, "--json"];
     assert_eq!(home.run(&export).json()["tokenizer"], json!(true));
-    assert_eq!(say(&files), say(&gguf));
+    let values = [&gguf, "--format", "f32"];
+    assert_eq!(say(&[&files]), say(&values));
 }
 
 #[test]

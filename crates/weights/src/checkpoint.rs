@@ -1,65 +1,15 @@
 //! What every kind of checkpoint offers, whether a Hugging Face folder, a GGUF file or a folder
 //! that Skein split.
 
-use std::fmt;
 use std::io;
 
 use serde::{Deserialize, Serialize};
 use skein_base::ModelId;
 
 use crate::part::Part;
-use crate::source::{Dtype, WeightSource};
+use crate::source::WeightSource;
+pub use crate::stored::StoredDtype;
 use crate::vocabulary::{GenerationDefaults, Vocabulary};
-
-/// How a tensor is stored in the checkpoint that it came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StoredDtype {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// The upper half of single precision.
-    Bf16,
-    /// Blocks of 32 signed bytes with one half-precision scale (GGUF).
-    #[serde(rename = "q8_0")]
-    Q8_0,
-    /// Blocks of 32 half-bytes with one half-precision scale (GGUF).
-    #[serde(rename = "q4_0")]
-    Q4_0,
-}
-
-impl StoredDtype {
-    /// Bytes of `elements` values; blocks are whole in every file that was accepted.
-    pub fn bytes_of(self, elements: u64) -> u64 {
-        match self {
-            Self::F32 => elements.saturating_mul(4),
-            Self::F16 | Self::Bf16 => elements.saturating_mul(2),
-            Self::Q8_0 => elements.div_ceil(32).saturating_mul(34),
-            Self::Q4_0 => elements.div_ceil(32).saturating_mul(18),
-        }
-    }
-
-    /// The precision in which such a tensor is served: the coarsest that holds it exactly.
-    pub fn canonical(self) -> Dtype {
-        match self {
-            Self::Bf16 => Dtype::Bf16,
-            Self::F32 | Self::F16 | Self::Q8_0 | Self::Q4_0 => Dtype::F32,
-        }
-    }
-}
-
-impl fmt::Display for StoredDtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-            Self::Q8_0 => "q8_0",
-            Self::Q4_0 => "q4_0",
-        })
-    }
-}
 
 /// Why tokenizer or generation settings could not be read from a checkpoint.
 #[derive(Debug, thiserror::Error)]

@@ -52,7 +52,7 @@ pub struct DtypeUse {
     pub bytes: u64,
 }
 
-/// Bytes of weights by format.
+/// Bytes of weights by format. Vectors are never quantised: they count as f32 there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Memory {
     /// As stored in this checkpoint.
@@ -61,6 +61,10 @@ pub struct Memory {
     pub f32: u64,
     /// In bf16.
     pub bf16: u64,
+    /// In blocks of eight bits.
+    pub q8: u64,
+    /// In blocks of four bits.
+    pub q4: u64,
 }
 
 impl Memory {
@@ -68,6 +72,8 @@ impl Memory {
         self.stored = self.stored.saturating_add(other.stored);
         self.f32 = self.f32.saturating_add(other.f32);
         self.bf16 = self.bf16.saturating_add(other.bf16);
+        self.q8 = self.q8.saturating_add(other.q8);
+        self.q4 = self.q4.saturating_add(other.q4);
     }
 }
 
@@ -115,13 +121,23 @@ pub fn inspect(
             info.parameters += count;
             let mut stored = 0;
             if let Some(dtype) = checkpoint.stored_dtype(part, spec.name) {
-                stored = dtype.bytes_of(count);
+                stored = bytes(&spec, |columns| dtype.row_bytes(columns));
                 let used = dtypes.entry(dtype.to_string()).or_default();
                 used.tensors += 1;
                 used.bytes += stored;
             }
-            let [f32, bf16] = [Dtype::F32, Dtype::Bf16].map(|one| count * one.bytes() as u64);
-            info.memory.add(Memory { stored, f32, bf16 });
+            let size = |dtype: Dtype| bytes(&spec, |columns| dtype.row_bytes(columns));
+            let quantised = |dtype| match spec.shape.len() {
+                1 => size(Dtype::F32),
+                _ => size(dtype),
+            };
+            info.memory.add(Memory {
+                stored,
+                f32: size(Dtype::F32),
+                bf16: size(Dtype::Bf16),
+                q8: quantised(Dtype::Q8),
+                q4: quantised(Dtype::Q4),
+            });
         }
         memory.add(info.memory);
         parts.push(info);
@@ -174,6 +190,14 @@ pub fn refused(name: &str, error: &dyn Error) -> Inspection {
 fn elements(spec: &TensorSpec) -> u64 {
     // At most 2^20 by 2^26 in a checked profile.
     spec.shape.iter().product()
+}
+
+/// Bytes of a tensor whose rows take `row_bytes` each; a vector is one row.
+fn bytes(spec: &TensorSpec, row_bytes: impl Fn(u64) -> u64) -> u64 {
+    match spec.shape[..] {
+        [rows, columns] => rows.saturating_mul(row_bytes(columns)),
+        _ => row_bytes(elements(spec)),
+    }
 }
 
 fn sizes(profile: &Profile, parts: &[PartInfo]) -> PartSizes {

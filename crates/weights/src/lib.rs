@@ -4,6 +4,7 @@
 //! and mapping files belongs to others.
 #![forbid(unsafe_code)]
 
+pub mod blocks;
 pub mod bytes;
 pub mod checkpoint;
 pub mod config;
@@ -23,9 +24,11 @@ pub mod sidecar;
 pub mod slices;
 pub mod source;
 pub mod split;
+mod stored;
 pub mod verify;
 pub mod vocabulary;
 
+pub use blocks::BlockFormat;
 pub use checkpoint::{Checkpoint, StoredDtype};
 pub use hf::{HfCheckpoint, OpenError};
 pub use manifest::Manifest;

@@ -149,6 +149,20 @@ pub struct TensorSpec {
     pub shape: Vec<u64>,
 }
 
+impl TensorSpec {
+    /// Whether activations are multiplied with it (or it is a table of embeddings): only such a matrix is held in
+    /// another format than `f32`. Learned positions are added.
+    pub fn is_product(&self) -> bool {
+        self.shape.len() == 2 && self.name != "positions.weight"
+    }
+}
+
+/// Matrices that are computed as one, their outputs one after another.
+pub const STACKS: [&[&str]; 2] = [
+    &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
+    &["mlp_gate.weight", "mlp_up.weight"],
+];
+
 impl Profile {
     /// The window of `layer`, if it has one.
     pub fn window(&self, layer: u32) -> Option<u32> {

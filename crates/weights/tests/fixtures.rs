@@ -43,7 +43,8 @@ fn every_fixture_opens_splits_and_verifies() {
             format: None,
             slices: SlicePlan::Even(2),
         };
-        let manifest = split(&*source, &options, &*target, &mut |_| ()).expect("it can be split");
+        let outcome = split(&*source, &options, &*target, &mut |_| ()).expect("it can be split");
+        let manifest = outcome.manifest;
         assert_eq!(
             manifest.name,
             path.file_name().expect("it has a name").to_string_lossy()

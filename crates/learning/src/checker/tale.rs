@@ -78,14 +78,23 @@ impl Tale {
         let mut told = BTreeSet::new();
         for words in sentences(text) {
             tale.sentences += 1;
-            let again = !told.insert(words.join(" "));
-            match parse(&words) {
-                None => tale.ungrammatical.push(words.join(" ")),
-                Some(sentence) => {
-                    if tale.scene.follow(sentence).is_none() || again {
-                        tale.impossible.push(words.join(" "));
-                    }
-                }
+            let text = words.join(" ");
+            let Some(sentence) = parse(&words) else {
+                tale.ungrammatical.push(text);
+                continue;
+            };
+            // The same words about somebody else are another sentence.
+            let meant = match &sentence {
+                Sentence::Deed {
+                    who: Who::He | Who::She,
+                    ..
+                } => tale.scene.subject,
+                _ => None,
+            };
+            let new = told.insert((text.clone(), meant));
+            let possible = tale.scene.follow(sentence).is_some();
+            if !possible || !new {
+                tale.impossible.push(text);
             }
         }
         tale
@@ -282,6 +291,8 @@ mod tests {
             "There was an apple in the garden. The apple was green. Mia was in the garden. She was \
              hungry, so she took the apple. Then she put the green apple into the box. Mia was glad.",
             "Leo was at the river. It began to rain, so he ran to the house. Later, Leo found a key.",
+            "Nick was in the park. Paul was in the garden. He went to the river. Nick went to the house. He went \
+             to the river.",
             "Leo was at the beach. He found a cup. He left the cup at the beach. After that, he went \
              to the river because he was thirsty",
         ] {

@@ -9,16 +9,18 @@
 //! t`, fused. The result is `o * (1 / l)`. Nothing depends on other queries, on the batch or on how
 //! the prompt was cut.
 
-use crate::kernels::linear::{by_height, tile, tile_height};
+use std::cell::RefCell;
+
+use crate::kernels::linear::{Machine, by_height, tile, tile_height};
 use crate::kv::{PAGE_POSITIONS, PageLayout};
-use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch, tree_sum};
+use crate::lanes::{self, LANES, Lanes, dispatch, tree_sum};
 use crate::memory::SharedMut;
-use crate::pool::Pool;
 
 /// Query vectors that share each tile of keys and values while it is in the first-level cache.
 const BLOCK_VECTORS: usize = 48;
 
 /// One session's rows in a batch.
+#[derive(Debug, Default)]
 pub(crate) struct Span {
     /// First row in the batch.
     pub(crate) row: usize,
@@ -82,21 +84,13 @@ pub(crate) unsafe fn write_kv(
     }
 }
 
-/// Attends for all rows of a batch: `q` and `out` are `[rows, heads * head_dim]`. Keys and values
-/// of the rows themselves have been written.
-pub(crate) fn attention(
-    pool: &Pool,
-    set: InstructionSet,
-    shape: Shape,
-    spans: &[Span],
-    q: &[f32],
-    out: &mut [f32],
-) {
-    let group = shape.heads / shape.layout.kv_heads;
-    let block_rows = (BLOCK_VECTORS / group).max(1);
-    let mut items = Vec::new();
+/// Cuts a batch into pieces of work, the same for all layers: blocks of rows for each key head. `heads` are
+/// those of queries and of keys.
+pub(crate) fn cut([heads, kv_heads]: [usize; 2], spans: &[Span], items: &mut Vec<Item>) {
+    let block_rows = (BLOCK_VECTORS / (heads / kv_heads)).max(1);
+    items.clear();
     for (index, span) in spans.iter().enumerate() {
-        for head in 0..shape.layout.kv_heads {
+        for head in 0..kv_heads {
             for first in (0..span.rows).step_by(block_rows) {
                 let rows = block_rows.min(span.rows - first);
                 items.push(Item {
@@ -108,6 +102,17 @@ pub(crate) fn attention(
             }
         }
     }
+}
+
+/// Attends for all rows of a batch, cut into `items`: `q` and `out` are `[rows, heads * head_dim]`. Keys and
+/// values of the rows themselves have been written.
+pub(crate) fn attention(
+    Machine { pool, set }: Machine<'_>,
+    shape: Shape,
+    (spans, items): (&[Span], &[Item]),
+    q: &[f32],
+    out: &mut [f32],
+) {
     let shared = SharedMut::new(out);
     pool.each(items.len(), &|index| {
         let item = &items[index];
@@ -115,7 +120,7 @@ pub(crate) fn attention(
             shape,
             span: &spans[item.span],
             item,
-            group,
+            group: shape.heads / shape.layout.kv_heads,
             q,
             out: shared,
         };
@@ -126,7 +131,8 @@ pub(crate) fn attention(
 }
 
 /// Rows `first..first + rows` of a span, for the query heads of one key head.
-struct Item {
+#[derive(Debug)]
+pub(crate) struct Item {
     span: usize,
     head: usize,
     first: usize,
@@ -143,11 +149,17 @@ struct Job<'a> {
 }
 
 /// Running state of the softmax of all query vectors of an item.
+#[derive(Default)]
 struct State {
     vectors: Vec<f32>,
     max: Vec<f32>,
     sums: Vec<f32>,
     out: Vec<f32>,
+}
+
+thread_local! {
+    /// Keeps its memory from item to item.
+    static STATE: RefCell<State> = RefCell::default();
 }
 
 impl Job<'_> {
@@ -177,20 +189,23 @@ impl Job<'_> {
         (row * self.shape.heads + head) * dim
     }
 
-    fn state(&self) -> State {
+    fn begin(&self, state: &mut State) {
         let count = self.item.rows * self.group;
         let dim = self.shape.layout.head_dim;
-        let mut vectors = Vec::with_capacity(count * dim);
+        state.vectors.clear();
         for index in 0..count {
-            vectors.extend_from_slice(&self.q[self.offset(index)..][..dim]);
+            let vector = &self.q[self.offset(index)..][..dim];
+            state.vectors.extend_from_slice(vector);
         }
-        State {
-            vectors,
-            max: vec![f32::NEG_INFINITY; count],
-            sums: vec![0.0; count * LANES],
-            out: vec![0.0; count * self.shape.layout.padded_dim],
-        }
+        fill(&mut state.max, count, f32::NEG_INFINITY);
+        fill(&mut state.sums, count * LANES, 0.0);
+        fill(&mut state.out, count * self.shape.layout.padded_dim, 0.0);
     }
+}
+
+fn fill(values: &mut Vec<f32>, count: usize, value: f32) {
+    values.clear();
+    values.resize(count, value);
 }
 
 dispatch! {
@@ -202,7 +217,9 @@ dispatch! {
 
 #[inline(always)]
 unsafe fn item_body<L: Lanes>(job: &Job<'_>) {
-    let mut state = job.state();
+    // Taken out and put back: what runs in a closure would be compiled without the instruction set.
+    let mut state = STATE.take();
+    job.begin(&mut state);
     let count = state.max.len();
     let first_seen = {
         let start = job.position(0) + 1;
@@ -230,6 +247,7 @@ unsafe fn item_body<L: Lanes>(job: &Job<'_>) {
             *out = *value * scale;
         }
     }
+    STATE.set(state);
 }
 
 /// One tile for `R` query vectors from `index` on. Returns `R`.

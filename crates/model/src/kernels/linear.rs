@@ -12,6 +12,9 @@ use std::ops::Range;
 
 use skein_weights::Dtype;
 
+use super::quantised;
+use super::quantised::activations::Activations;
+use super::quantised::packed::{BlockMatrix, BlockPacker};
 use crate::lanes::{InstructionSet, LANES, Lanes, bf16_place, dispatch};
 use crate::memory::{Buffer, Plain, SharedMut};
 use crate::pool::Pool;
@@ -43,6 +46,7 @@ pub(crate) struct Matrix {
 enum Data {
     F32(Buffer<f32>),
     Bf16(Buffer<u16>),
+    Blocks(BlockMatrix),
 }
 
 /// Rows of values with a stride.
@@ -77,9 +81,10 @@ impl Matrix {
     /// Room for `outputs * inputs` weights; fill it through [`Matrix::packer`].
     pub(crate) fn zeroed(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
         let len = outputs.div_ceil(LANES) * LANES * inputs;
-        let data = match dtype {
-            Dtype::F32 => Data::F32(Buffer::zeroed(len)),
-            Dtype::Bf16 => Data::Bf16(Buffer::zeroed(len)),
+        let data = match (dtype, dtype.blocks()) {
+            (_, Some(format)) => Data::Blocks(BlockMatrix::zeroed(outputs, inputs, format)),
+            (Dtype::Bf16, None) => Data::Bf16(Buffer::zeroed(len)),
+            (_, None) => Data::F32(Buffer::zeroed(len)),
         };
         Self {
             outputs,
@@ -96,18 +101,12 @@ impl Matrix {
         self.inputs
     }
 
-    pub(crate) fn dtype(&self) -> Dtype {
-        match self.data {
-            Data::F32(_) => Dtype::F32,
-            Data::Bf16(_) => Dtype::Bf16,
-        }
-    }
-
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         match &self.data {
             Data::F32(data) => data.as_slice().len() as u64 * 4,
             Data::Bf16(data) => data.as_slice().len() as u64 * 2,
+            Data::Blocks(data) => data.bytes(),
         }
     }
 
@@ -116,6 +115,7 @@ impl Matrix {
         let data = match &mut self.data {
             Data::F32(data) => PackerData::F32(SharedMut::new(data.as_mut_slice())),
             Data::Bf16(data) => PackerData::Bf16(SharedMut::new(data.as_mut_slice())),
+            Data::Blocks(data) => PackerData::Blocks(data.packer()),
         };
         Packer {
             inputs: self.inputs,
@@ -128,6 +128,7 @@ impl Matrix {
         match &self.data {
             Data::F32(data) => self.unpack(data, output, to),
             Data::Bf16(data) => self.unpack(data, output, to),
+            Data::Blocks(data) => data.unpack_row(output, to),
         }
     }
 
@@ -149,6 +150,7 @@ pub(crate) struct Packer {
 enum PackerData {
     F32(SharedMut<f32>),
     Bf16(SharedMut<u16>),
+    Blocks(BlockPacker),
 }
 
 impl Packer {
@@ -176,6 +178,18 @@ impl Packer {
         // SAFETY: the caller's promise.
         unsafe { interleave(data, self.inputs, output, rows) }
     }
+
+    /// As [`Self::pack_f32`], for rows of blocks as they are stored.
+    ///
+    /// # Safety
+    /// As for [`Self::pack_f32`], the matrix being of blocks of that format.
+    pub(crate) unsafe fn pack_blocks(&self, output: usize, rows: &[u8]) {
+        let PackerData::Blocks(packer) = &self.data else {
+            unreachable!("the caller's promise")
+        };
+        // SAFETY: the caller's promise.
+        unsafe { packer.pack(output, rows) }
+    }
 }
 
 /// # Safety
@@ -193,14 +207,21 @@ unsafe fn interleave<W: Weight>(data: &SharedMut<W>, inputs: usize, output: usiz
     }
 }
 
+/// Who computes, and with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) set: InstructionSet,
+}
+
 /// `out = x * w^T` (then the epilogue): `x` is `[rows, inputs]`, `w` `[outputs, inputs]`, `out`
-/// `[rows, outputs]`. Threads split the outputs.
+/// `[rows, outputs]`. Threads split the outputs. `scratch` keeps its memory for the next call.
 ///
 /// # Panics
 /// If the shapes do not match: the caller's own code fixes them.
 pub(crate) fn linear(
-    pool: &Pool,
-    set: InstructionSet,
+    Machine { pool, set }: Machine<'_>,
+    scratch: &mut Activations,
     x: Rows<'_>,
     w: &Matrix,
     epilogue: Epilogue<'_>,
@@ -213,13 +234,20 @@ pub(crate) fn linear(
         "biases match"
     );
     let panels = w.outputs.div_ceil(LANES);
-    let shared = SharedMut::new(out);
+    let target = Target {
+        outputs: w.outputs,
+        epilogue,
+        out: SharedMut::new(out),
+    };
+    if let Data::Blocks(w) = &w.data {
+        scratch.quantise(pool, set, w.format(), x);
+        return quantised::product(pool, set, scratch, w, &target);
+    }
     let share = |range: Range<usize>| {
         let job = Job {
             x,
             w,
-            epilogue,
-            out: shared,
+            target: &target,
             first: range.start,
             last: range.end,
         };
@@ -243,10 +271,46 @@ pub(crate) fn linear(
 struct Job<'a> {
     x: Rows<'a>,
     w: &'a Matrix,
-    epilogue: Epilogue<'a>,
-    out: SharedMut<f32>,
+    target: &'a Target<'a>,
     first: usize,
     last: usize,
+}
+
+/// Where a product goes.
+pub(crate) struct Target<'a> {
+    outputs: usize,
+    epilogue: Epilogue<'a>,
+    out: SharedMut<f32>,
+}
+
+impl Target<'_> {
+    /// Applies the epilogue to the sixteen outputs of a panel in one row and stores those that exist.
+    ///
+    /// # Safety
+    /// As for [`Lanes`]; `row` and `panel` exist, and their outputs are this thread's alone.
+    #[inline(always)]
+    pub(crate) unsafe fn store<L: Lanes>(&self, total: L, row: usize, panel: usize) {
+        let first = panel * LANES;
+        let width = LANES.min(self.outputs - first);
+        let mut values = [0.0f32; LANES];
+        // SAFETY: `values` holds sixteen; the outputs of this panel are this thread's alone.
+        let out = unsafe {
+            total.store(values.as_mut_ptr());
+            self.out.range(row * self.outputs + first, width)
+        };
+        if let Some(bias) = self.epilogue.bias {
+            for (value, bias) in values.iter_mut().zip(&bias[first..first + width]) {
+                *value += *bias;
+            }
+        }
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = if self.epilogue.accumulate {
+                *out + value
+            } else {
+                value
+            };
+        }
+    }
 }
 
 dispatch! {
@@ -493,37 +557,9 @@ unsafe fn rows_of_panels<L: Lanes, W: Weight + Plain, const R: usize, const P: u
         tile::<L, W, R, P>(x, inputs, w, LANES, inputs, &mut total);
         for (p, total) in total.into_iter().enumerate() {
             for (r, total) in total.into_iter().enumerate() {
-                finish::<L>(job, total, row + r, panel + p);
+                job.target.store(total, row + r, panel + p);
             }
         }
-    }
-}
-
-/// Applies the epilogue to sixteen outputs of one row and stores those that exist.
-///
-/// # Safety
-/// As for [`run_job`]; `row` and `panel` exist.
-#[inline(always)]
-unsafe fn finish<L: Lanes>(job: &Job<'_>, total: L, row: usize, panel: usize) {
-    let first = panel * LANES;
-    let width = LANES.min(job.w.outputs - first);
-    let mut values = [0.0f32; LANES];
-    // SAFETY: `values` holds sixteen; the outputs of this panel are this thread's alone.
-    let out = unsafe {
-        total.store(values.as_mut_ptr());
-        job.out.range(row * job.w.outputs + first, width)
-    };
-    if let Some(bias) = job.epilogue.bias {
-        for (value, bias) in values.iter_mut().zip(&bias[first..first + width]) {
-            *value += *bias;
-        }
-    }
-    for (out, value) in out.iter_mut().zip(values) {
-        *out = if job.epilogue.accumulate {
-            *out + value
-        } else {
-            value
-        };
     }
 }
 
@@ -550,7 +586,10 @@ unsafe fn many_rows<L: Lanes>(job: &Job<'_>) {
         for (index, totals) in totals.chunks_exact(rows * LANES).take(group).enumerate() {
             for (row, total) in totals.chunks_exact(LANES).enumerate() {
                 // SAFETY: sixteen values; row and panel exist.
-                unsafe { finish::<L>(job, L::load(total.as_ptr()), row, panel + index) };
+                unsafe {
+                    job.target
+                        .store(L::load(total.as_ptr()), row, panel + index)
+                };
             }
         }
         panel += group;
@@ -582,6 +621,7 @@ unsafe fn group_step<L: Lanes>(
                 }
                 to.as_ptr()
             }
+            Data::Blocks(_) => unreachable!("blocks have a product of their own"),
         };
     }
     let mut row = 0;

@@ -9,9 +9,9 @@ use std::cmp::Ordering;
 use skein_base::limits::TOP_SCORES;
 use skein_base::{Scores, math};
 
-use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch, tree_sum};
+use super::linear::Machine;
+use crate::lanes::{self, LANES, Lanes, dispatch, tree_sum};
 use crate::memory::SharedMut;
-use crate::pool::Pool;
 
 /// Logits per partial sum.
 pub(crate) const CHUNK: usize = 4096;
@@ -30,15 +30,30 @@ fn better(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
+/// Memory that is kept from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    partials: Vec<Partial>,
+    /// The candidates of each thread.
+    lists: Vec<Vec<(u32, f32)>>,
+}
+
 /// Scores of one row of logits; `asked` ids must be inside the vocabulary.
-pub(crate) fn scores(pool: &Pool, set: InstructionSet, logits: &[f32], asked: &[u32]) -> Scores {
+pub(crate) fn scores(
+    Machine { pool, set }: Machine<'_>,
+    scratch: &mut Scratch,
+    logits: &[f32],
+    asked: &[u32],
+) -> Scores {
     let chunks = logits.len().div_ceil(CHUNK);
-    let mut partials = vec![Partial::default(); chunks];
-    let mut best: Vec<Vec<(u32, f32)>> = vec![Vec::new(); pool.threads()];
-    let (shared, lists) = (SharedMut::new(&mut partials), SharedMut::new(&mut best));
+    scratch.partials.resize(chunks, Partial::default());
+    scratch.lists.resize(pool.threads(), Vec::new());
+    let shared = SharedMut::new(&mut scratch.partials);
+    let lists = SharedMut::new(&mut scratch.lists);
     pool.run(&|thread| {
         // SAFETY: each thread has its own list, and chunks go to one thread each.
         let list = &mut unsafe { lists.range(thread, 1) }[0];
+        list.clear();
         for chunk in chunks * thread / pool.threads()..chunks * (thread + 1) / pool.threads() {
             let start = chunk * CHUNK;
             let values = &logits[start..logits.len().min(start + CHUNK)];
@@ -47,13 +62,19 @@ pub(crate) fn scores(pool: &Pool, set: InstructionSet, logits: &[f32], asked: &[
             collect(list, start as u32, values);
         }
     });
-    let mut top: Vec<_> = best.into_iter().flatten().collect();
-    keep_best(&mut top);
-    top.sort_unstable_by(better);
+    let (best, others) = scratch
+        .lists
+        .split_first_mut()
+        .expect("a pool has a thread at least");
+    for other in others {
+        best.extend_from_slice(other);
+    }
+    keep_best(best);
+    best.sort_unstable_by(better);
     let asked = asked.iter().map(|id| (*id, logits[*id as usize])).collect();
     Scores {
-        top,
-        log_sum_exp: log_sum_exp(&partials),
+        top: best.clone(),
+        log_sum_exp: log_sum_exp(&scratch.partials),
         asked,
     }
 }
@@ -143,7 +164,16 @@ unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::InstructionSet;
+    use crate::pool::Pool;
     use crate::testing::Random;
+
+    fn scores(pool: &Pool, set: InstructionSet, logits: &[f32], asked: &[u32]) -> Scores {
+        // What is left over from another vocabulary must not matter.
+        let mut scratch = Scratch::default();
+        super::scores(Machine { pool, set }, &mut scratch, &[1e9; 5000], &[]);
+        super::scores(Machine { pool, set }, &mut scratch, logits, asked)
+    }
 
     #[test]
     fn agrees_with_sorting_and_double_precision() {

@@ -6,8 +6,9 @@ use skein_base::Scores;
 use skein_weights::profile::{Mlp, Positions};
 
 use super::{ForwardError, Head, Input, Layer, Output, ScoreRows, Segment, SliceModel, load};
-use crate::kernels::attention::{self, Shape, Span};
-use crate::kernels::linear::{Epilogue, Rows, linear};
+use crate::kernels::attention::{self, Item, Shape, Span};
+use crate::kernels::linear::{Epilogue, Machine, Rows, linear};
+use crate::kernels::quantised::activations::Activations;
 use crate::kernels::{pointwise, score};
 use crate::kv::KvPages;
 use crate::memory::SharedMut;
@@ -16,9 +17,74 @@ use crate::rope;
 /// Rows of logits held at a time: a whole vocabulary each.
 const LOGIT_ROWS: usize = 16;
 
-/// Buffers that keep their capacity between calls.
+/// What keeps its memory between calls, so that a step of decoding allocates nothing but its answer.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
+    batch: Batch,
+    values: Values,
+}
+
+/// Where a row of a batch belongs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// Index of its segment.
+    segment: usize,
+    /// Its position in the session.
+    pub(super) position: usize,
+}
+
+/// A batch as the layers see it.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Of the segments; those behind the last are left over from a larger batch.
+    spans: Vec<Span>,
+    /// Of the rows.
+    places: Vec<Place>,
+    items: Vec<Item>,
+    /// Rows whose scores are wanted, with the index of their segment.
+    wanted: Vec<(usize, usize)>,
+    segments: usize,
+}
+
+impl Batch {
+    /// Describes `segments`; `heads` are those of queries and of keys.
+    fn fill(&mut self, kv: &mut KvPages, segments: &[Segment<'_>], heads: [usize; 2]) {
+        self.segments = segments.len();
+        if self.spans.len() < segments.len() {
+            self.spans.resize_with(segments.len(), Span::default);
+        }
+        self.places.clear();
+        self.wanted.clear();
+        for (index, (segment, span)) in segments.iter().zip(&mut self.spans).enumerate() {
+            let first = self.places.len();
+            span.row = first;
+            span.rows = segment.rows;
+            span.position = segment.sequence.len();
+            kv.page_pointers(segment.sequence, &mut span.pages);
+            let place = |position| Place {
+                segment: index,
+                position,
+            };
+            let positions = span.position..span.position + span.rows;
+            self.places.extend(positions.map(place));
+            let end = self.places.len();
+            let from = match segment.scores {
+                ScoreRows::None => end,
+                ScoreRows::Last => end.saturating_sub(1).max(first),
+                ScoreRows::All => first,
+            };
+            self.wanted.extend((from..end).map(|row| (row, index)));
+        }
+        attention::cut(heads, &self.spans[..segments.len()], &mut self.items);
+    }
+
+    fn spans(&self) -> &[Span] {
+        &self.spans[..self.segments]
+    }
+}
+
+#[derive(Debug, Default)]
+struct Values {
     hidden: Vec<f32>,
     normed: Vec<f32>,
     qkv: Vec<f32>,
@@ -29,6 +95,10 @@ pub(super) struct Workspace {
     logits: Vec<f32>,
     /// `head_dim / 2` cosines and sines for every row.
     angles: Vec<(f32, f32)>,
+    quantised: Activations,
+    /// Residual rows whose scores are wanted.
+    picked: Vec<f32>,
+    scores: score::Scratch,
 }
 
 /// Gives `buffer` the length `len`; old values stay, callers overwrite all.
@@ -49,21 +119,22 @@ impl SliceModel {
     ) -> Result<Output, ForwardError> {
         let rows = segments.iter().map(|s| s.rows).sum();
         self.check(kv, segments, input, rows)?;
-        let spans = spans(kv, segments);
         let mut guard = self
             .workspace
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let work = &mut *guard;
-        self.enter(work, segments, input, rows);
-        self.angles(work, &spans, rows);
+        let Workspace { batch, values } = &mut *guard;
+        let heads = [self.profile.heads, self.profile.kv_heads].map(|heads| heads as usize);
+        batch.fill(kv, segments, heads);
+        self.enter(values, batch, input);
+        self.angles(values, batch);
         for (index, layer) in self.layers.iter().enumerate() {
-            self.attend(work, layer, self.shape(kv, index, layer), &spans);
-            self.feed_forward(work, layer);
+            self.attend(values, layer, self.shape(kv, index, layer), batch);
+            self.feed_forward(values, layer);
         }
         let output = match &self.head {
-            Some(head) => Output::Scores(self.scores(work, head, segments)?),
-            None => Output::Hidden(work.hidden.clone()),
+            Some(head) => Output::Scores(self.scores(values, head, (batch, segments))?),
+            None => Output::Hidden(values.hidden.clone()),
         };
         if let Output::Hidden(values) = &output {
             let width = self.profile.hidden as usize;
@@ -75,6 +146,13 @@ impl SliceModel {
             kv.advance(segment.sequence, segment.rows);
         }
         Ok(output)
+    }
+
+    fn machine(&self) -> Machine<'_> {
+        Machine {
+            pool: &self.pool,
+            set: self.set,
+        }
     }
 
     fn check(
@@ -133,36 +211,28 @@ impl SliceModel {
     }
 
     /// Fills the residual rows.
-    fn enter(&self, work: &mut Workspace, segments: &[Segment<'_>], input: Input<'_>, rows: usize) {
-        let hidden = resize(&mut work.hidden, rows * self.profile.hidden as usize);
+    fn enter(&self, work: &mut Values, batch: &Batch, input: Input<'_>) {
+        let width = self.profile.hidden as usize;
+        let hidden = resize(&mut work.hidden, batch.places.len() * width);
         match input {
             Input::Hidden(values) => hidden.copy_from_slice(values),
-            Input::Ids(ids) => {
-                let positions = segments
-                    .iter()
-                    .flat_map(|s| s.sequence.len()..s.sequence.len() + s.rows);
-                let tokens: Vec<_> = ids.iter().copied().zip(positions).collect();
-                load::embed(self, &self.pool, &tokens, hidden);
-            }
+            Input::Ids(ids) => load::embed(self, ids, &batch.places, hidden),
         }
     }
 
     /// Fills the rotary angles of every row, once for all layers.
-    fn angles(&self, work: &mut Workspace, spans: &[Span], rows: usize) {
+    fn angles(&self, work: &mut Values, batch: &Batch) {
         let half = self.frequencies.len();
-        let shared = SharedMut::new(resize(&mut work.angles, rows * half));
+        let places = &batch.places;
+        let shared = SharedMut::new(resize(&mut work.angles, places.len() * half));
         if half == 0 {
             return;
         }
-        let positions: Vec<usize> = spans
-            .iter()
-            .flat_map(|s| s.position..s.position + s.rows)
-            .collect();
-        self.pool.split(rows, &|range| {
+        self.pool.split(places.len(), &|range| {
             for row in range {
                 // SAFETY: each row belongs to one thread.
                 let out = unsafe { shared.range(row * half, half) };
-                rope::angles(&self.frequencies, positions[row], out);
+                rope::angles(&self.frequencies, places[row].position, out);
             }
         });
     }
@@ -178,7 +248,7 @@ impl SliceModel {
         }
     }
 
-    fn attend(&self, work: &mut Workspace, layer: &Layer, shape: Shape, spans: &[Span]) {
+    fn attend(&self, work: &mut Values, layer: &Layer, shape: Shape, batch: &Batch) {
         let width = self.profile.hidden as usize;
         let rows = work.hidden.len() / width;
         let normed = resize(&mut work.normed, rows * width);
@@ -190,8 +260,8 @@ impl SliceModel {
             accumulate: false,
         };
         linear(
-            &self.pool,
-            self.set,
+            self.machine(),
+            &mut work.quantised,
             Rows::new(normed, width),
             &layer.qkv.weight,
             store,
@@ -199,17 +269,18 @@ impl SliceModel {
         );
         let query_width = self.profile.query_width() as usize;
         resize(&mut work.queries, rows * query_width);
-        self.rotate_and_write(work, layer, &shape, spans);
+        self.rotate_and_write(work, layer, &shape, batch);
         let attended = resize(&mut work.attended, rows * query_width);
-        attention::attention(&self.pool, self.set, shape, spans, &work.queries, attended);
+        let cut = (batch.spans(), batch.items.as_slice());
+        attention::attention(self.machine(), shape, cut, &work.queries, attended);
         let add = Epilogue {
             bias: layer.attn_o.bias.as_deref(),
             accumulate: true,
         };
         let x = Rows::new(attended, query_width);
         linear(
-            &self.pool,
-            self.set,
+            self.machine(),
+            &mut work.quantised,
             x,
             &layer.attn_o.weight,
             add,
@@ -218,20 +289,17 @@ impl SliceModel {
     }
 
     /// Norms and rotates q and k of every row, and writes k and v into the pages.
-    fn rotate_and_write(&self, work: &mut Workspace, layer: &Layer, shape: &Shape, spans: &[Span]) {
+    fn rotate_and_write(&self, work: &mut Values, layer: &Layer, shape: &Shape, batch: &Batch) {
         let outputs = layer.qkv.weight.outputs();
         let query_width = self.profile.query_width() as usize;
         let half = self.frequencies.len();
         let qkv = SharedMut::new(&mut work.qkv);
         let queries = SharedMut::new(&mut work.queries);
         let angles = &work.angles;
-        let places: Vec<(&Span, usize)> = spans
-            .iter()
-            .flat_map(|s| (s.position..s.position + s.rows).map(move |p| (s, p)))
-            .collect();
-        self.pool.split(places.len(), &|range| {
+        self.pool.split(batch.places.len(), &|range| {
             for row in range {
-                let (span, position) = places[row];
+                let Place { segment, position } = batch.places[row];
+                let span = &batch.spans[segment];
                 let angles = &angles[row * half..][..half];
                 // SAFETY: each row, and so its position in the pages, belongs to one thread;
                 // `check` found every page to be the sequence's own.
@@ -274,7 +342,7 @@ impl SliceModel {
         }
     }
 
-    fn feed_forward(&self, work: &mut Workspace, layer: &Layer) {
+    fn feed_forward(&self, work: &mut Values, layer: &Layer) {
         let width = self.profile.hidden as usize;
         let rows = work.hidden.len() / width;
         let normed = resize(&mut work.normed, rows * width);
@@ -285,8 +353,8 @@ impl SliceModel {
             accumulate: false,
         };
         linear(
-            &self.pool,
-            self.set,
+            self.machine(),
+            &mut work.quantised,
             Rows::new(normed, width),
             &layer.up.weight,
             store,
@@ -310,8 +378,8 @@ impl SliceModel {
         };
         let x = Rows::new(activated, inner);
         linear(
-            &self.pool,
-            self.set,
+            self.machine(),
+            &mut work.quantised,
             x,
             &layer.down.weight,
             add,
@@ -321,29 +389,29 @@ impl SliceModel {
 
     fn scores(
         &self,
-        work: &mut Workspace,
+        work: &mut Values,
         head: &Head,
-        segments: &[Segment<'_>],
+        (batch, segments): (&Batch, &[Segment<'_>]),
     ) -> Result<Vec<Scores>, ForwardError> {
         let width = self.profile.hidden as usize;
-        let wanted = wanted_rows(segments);
         let vocabulary = head.weight.outputs();
-        let mut list = Vec::with_capacity(wanted.len());
-        for block in wanted.chunks(LOGIT_ROWS) {
-            let mut rows = Vec::with_capacity(block.len() * width);
+        let mut list = Vec::with_capacity(batch.wanted.len());
+        for block in batch.wanted.chunks(LOGIT_ROWS) {
+            work.picked.clear();
             for (row, _) in block {
-                rows.extend_from_slice(&work.hidden[row * width..][..width]);
+                let row = &work.hidden[row * width..][..width];
+                work.picked.extend_from_slice(row);
             }
-            let normed = resize(&mut work.normed, rows.len());
-            pointwise::norm(&self.pool, self.set, &head.norm, &rows, normed);
+            let normed = resize(&mut work.normed, work.picked.len());
+            pointwise::norm(&self.pool, self.set, &head.norm, &work.picked, normed);
             let logits = resize(&mut work.logits, block.len() * vocabulary);
             let store = Epilogue {
                 bias: None,
                 accumulate: false,
             };
             linear(
-                &self.pool,
-                self.set,
+                self.machine(),
+                &mut work.quantised,
                 Rows::new(normed, width),
                 &head.weight,
                 store,
@@ -351,7 +419,7 @@ impl SliceModel {
             );
             for ((row, segment), logits) in block.iter().zip(logits.chunks(vocabulary)) {
                 let asked = segments[*segment].asked;
-                let scores = score::scores(&self.pool, self.set, logits, asked);
+                let scores = score::scores(self.machine(), &mut work.scores, logits, asked);
                 if !scores.log_sum_exp.is_finite() {
                     return Err(ForwardError::Overflow { row: *row });
                 }
@@ -360,39 +428,6 @@ impl SliceModel {
         }
         Ok(list)
     }
-}
-
-/// Rows of the batch whose scores are wanted, with the index of their segment.
-fn wanted_rows(segments: &[Segment<'_>]) -> Vec<(usize, usize)> {
-    let mut wanted = Vec::new();
-    let mut start = 0;
-    for (index, segment) in segments.iter().enumerate() {
-        let end = start + segment.rows;
-        let first = match segment.scores {
-            ScoreRows::None => end,
-            ScoreRows::Last => end.saturating_sub(1).max(start),
-            ScoreRows::All => start,
-        };
-        wanted.extend((first..end).map(|row| (row, index)));
-        start = end;
-    }
-    wanted
-}
-
-fn spans(kv: &mut KvPages, segments: &[Segment<'_>]) -> Vec<Span> {
-    let mut row = 0;
-    let mut spans = Vec::with_capacity(segments.len());
-    for segment in segments {
-        let pages = kv.page_pointers(segment.sequence);
-        spans.push(Span {
-            row,
-            rows: segment.rows,
-            position: segment.sequence.len(),
-            pages,
-        });
-        row += segment.rows;
-    }
-    spans
 }
 
 fn first_not_finite(values: &[f32], width: usize) -> Option<usize> {

@@ -4,49 +4,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use skein_weights::profile::{Mlp, NormKind, Positions};
 use skein_weights::source::{CanonicalTensor, ReadError};
-use skein_weights::{Dtype, Part, Profile, Slice, WeightSource};
+use skein_weights::{BlockFormat, Dtype, Part, Profile, Slice, WeightSource};
 
-use super::forward::Workspace;
+use super::forward::{Place, Workspace};
+use super::table::Table;
 use super::{Embedding, Head, Layer, LoadError, Projection, SliceModel};
-use crate::kernels::linear::{Matrix, Weight as _};
+use crate::kernels::linear::{Matrix, Packer, Weight as _};
 use crate::kernels::pointwise::Norm;
 use crate::lanes::{InstructionSet, LANES};
-use crate::memory::{Buffer, SharedMut};
+use crate::memory::SharedMut;
 use crate::pool::Pool;
 use crate::rope;
 
 /// Outputs that a thread reads and packs at a time; a multiple of the lanes.
 const BLOCK_OUTPUTS: usize = 4 * LANES;
-
-/// A row-major table.
-#[derive(Debug)]
-pub(super) enum Table {
-    F32(Buffer<f32>),
-    Bf16(Buffer<u16>),
-}
-
-impl Table {
-    pub(super) fn bytes(&self) -> u64 {
-        match self {
-            Self::F32(data) => data.as_slice().len() as u64 * 4,
-            Self::Bf16(data) => data.as_slice().len() as u64 * 2,
-        }
-    }
-
-    /// Copies a row, widened.
-    pub(super) fn row(&self, row: usize, to: &mut [f32]) {
-        let start = row * to.len();
-        match self {
-            Self::F32(data) => to.copy_from_slice(&data.as_slice()[start..start + to.len()]),
-            Self::Bf16(data) => {
-                let from = &data.as_slice()[start..start + to.len()];
-                to.iter_mut()
-                    .zip(from)
-                    .for_each(|(to, bits)| *to = bits.widen());
-            }
-        }
-    }
-}
 
 pub(super) fn load(
     source: &dyn WeightSource,
@@ -105,18 +76,22 @@ struct Loader<'a> {
 }
 
 /// A tensor with the names that errors need.
-struct Named<'a> {
+pub(super) struct Named<'a> {
     part: Part,
     name: &'static str,
-    tensor: Box<dyn CanonicalTensor + 'a>,
+    pub(super) tensor: Box<dyn CanonicalTensor + 'a>,
 }
 
 impl Named<'_> {
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.tensor.shape()[0] as usize
     }
 
-    fn not_finite(&self) -> LoadError {
+    pub(super) fn width(&self) -> usize {
+        self.tensor.shape()[1] as usize
+    }
+
+    pub(super) fn not_finite(&self) -> LoadError {
         LoadError::NotFinite {
             part: self.part,
             name: self.name.to_owned(),
@@ -222,37 +197,14 @@ impl<'a> Loader<'a> {
             Positions::Learned { .. } => self.values(Part::Embedding, "positions.weight")?,
             Positions::Rope { .. } => Vec::new(),
         };
-        let table = if table { Some(self.table()?) } else { None };
+        let table = if table {
+            let named = self.tensor(Part::Embedding, "tokens.weight")?;
+            let dtype = self.format.unwrap_or(named.tensor.dtype());
+            Some(Table::read(&named, dtype)?)
+        } else {
+            None
+        };
         Ok(Embedding { table, positions })
-    }
-
-    fn table(&self) -> Result<Table, LoadError> {
-        let named = self.tensor(Part::Embedding, "tokens.weight")?;
-        let (rows, width) = (named.rows(), self.profile.hidden as usize);
-        match self.format.unwrap_or(named.tensor.dtype()) {
-            Dtype::F32 => {
-                let mut data = Buffer::zeroed(rows * width);
-                named.tensor.read_f32(0..rows as u64, data.as_mut_slice())?;
-                let finite = data.as_slice().iter().all(|v| v.is_finite());
-                if finite {
-                    Ok(Table::F32(data))
-                } else {
-                    Err(named.not_finite())
-                }
-            }
-            Dtype::Bf16 => {
-                let mut data = Buffer::zeroed(rows * width);
-                named
-                    .tensor
-                    .read_bf16(0..rows as u64, data.as_mut_slice())?;
-                let finite = data.as_slice().iter().all(|v| v.widen().is_finite());
-                if finite {
-                    Ok(Table::Bf16(data))
-                } else {
-                    Err(named.not_finite())
-                }
-            }
-        }
     }
 
     /// Matrices with equal inputs as one, their outputs one after another.
@@ -281,34 +233,18 @@ impl<'a> Loader<'a> {
     }
 
     fn matrix(&self, sources: &[Named<'_>]) -> Result<Matrix, LoadError> {
-        let inputs = sources[0].tensor.shape()[1] as usize;
+        let inputs = sources[0].width();
         let outputs = sources.iter().map(Named::rows).sum();
-        let exact = sources.iter().all(|s| s.tensor.dtype() == Dtype::Bf16);
-        let stored = if exact { Dtype::Bf16 } else { Dtype::F32 };
-        let mut matrix = Matrix::zeroed(outputs, inputs, self.format.unwrap_or(stored));
-        let dtype = matrix.dtype();
+        let stored = sources.iter().map(|source| source.tensor.dtype());
+        let dtype = self.format.unwrap_or_else(|| Dtype::common(stored));
+        let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
         let packer = matrix.packer();
         let failure = Mutex::new(None);
         self.pool.each(outputs.div_ceil(BLOCK_OUTPUTS), &|block| {
             let first = block * BLOCK_OUTPUTS;
             let last = outputs.min(first + BLOCK_OUTPUTS);
-            let result = match dtype {
-                Dtype::F32 => {
-                    read_block(sources, [first, last], inputs, f32::is_finite, |t, r, o| {
-                        t.read_f32(r, o)
-                    })
-                    // SAFETY: the matrix is f32 and borrowed by `packer`; each block is one thread's.
-                    .map(|rows| unsafe { packer.pack_f32(first, &rows) })
-                }
-                Dtype::Bf16 => {
-                    let finite = |bits: u16| bits.widen().is_finite();
-                    read_block(sources, [first, last], inputs, finite, |t, r, o| {
-                        t.read_bf16(r, o)
-                    })
-                    // SAFETY: the matrix is bf16; as above.
-                    .map(|rows| unsafe { packer.pack_bf16(first, &rows) })
-                }
-            };
+            // SAFETY: the matrix is of `dtype` and borrowed by `packer`; each block is one thread's.
+            let result = unsafe { pack(sources, [first, last], inputs, dtype, &packer) };
             if let Err(error) = result {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
@@ -320,26 +256,70 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Rows `first..last` of the stacked `sources`, in one buffer.
+/// Reads rows `range` of the stacked `sources` and packs them.
+///
+/// # Safety
+/// As for [`Packer::pack_f32`]; the matrix is of `dtype` and has `inputs`.
+unsafe fn pack(
+    sources: &[Named<'_>],
+    range: [usize; 2],
+    inputs: usize,
+    dtype: Dtype,
+    packer: &Packer,
+) -> Result<(), LoadError> {
+    let first = range[0];
+    match (dtype, dtype.blocks()) {
+        (_, Some(format)) => {
+            let finite = |bytes: &[u8]| scales_are_finite(format, bytes);
+            let width = format.row_bytes(inputs);
+            let rows = read_block(sources, range, width, finite, |t, r, o| {
+                t.read_blocks(format, r, o)
+            })?;
+            // SAFETY: the caller's.
+            unsafe { packer.pack_blocks(first, &rows) };
+        }
+        (Dtype::Bf16, None) => {
+            let finite = |row: &[u16]| row.iter().all(|bits| bits.widen().is_finite());
+            let rows = read_block(sources, range, inputs, finite, |t, r, o| t.read_bf16(r, o))?;
+            // SAFETY: the caller's.
+            unsafe { packer.pack_bf16(first, &rows) };
+        }
+        (_, None) => {
+            let finite = |row: &[f32]| row.iter().all(|value| value.is_finite());
+            let rows = read_block(sources, range, inputs, finite, |t, r, o| t.read_f32(r, o))?;
+            // SAFETY: the caller's.
+            unsafe { packer.pack_f32(first, &rows) };
+        }
+    }
+    Ok(())
+}
+
+/// Whether no block's scale is an infinity or NaN: exponent bits all set, as `f16`.
+pub(super) fn scales_are_finite(format: BlockFormat, bytes: &[u8]) -> bool {
+    let mut blocks = bytes.chunks_exact(format.block_bytes());
+    blocks.all(|block| block[1] & 0x7c != 0x7c)
+}
+
+/// Rows `first..last` of the stacked `sources`, `width` elements each, in one buffer.
 fn read_block<T: Copy + Default>(
     sources: &[Named<'_>],
     [first, last]: [usize; 2],
-    inputs: usize,
-    is_finite: impl Fn(T) -> bool,
+    width: usize,
+    are_finite: impl Fn(&[T]) -> bool,
     read: impl Fn(&dyn CanonicalTensor, std::ops::Range<u64>, &mut [T]) -> Result<(), ReadError>,
 ) -> Result<Vec<T>, LoadError> {
-    let mut rows = vec![T::default(); (last - first) * inputs];
+    let mut rows = vec![T::default(); (last - first) * width];
     let mut base = 0;
     for source in sources {
         let (start, end) = (first.max(base), last.min(base + source.rows()));
         if start < end {
-            let out = &mut rows[(start - first) * inputs..(end - first) * inputs];
+            let out = &mut rows[(start - first) * width..(end - first) * width];
             read(
                 &*source.tensor,
                 (start - base) as u64..(end - base) as u64,
                 out,
             )?;
-            if !out.iter().all(|value| is_finite(*value)) {
+            if !are_finite(out) {
                 return Err(source.not_finite());
             }
         }
@@ -348,17 +328,17 @@ fn read_block<T: Copy + Default>(
     Ok(rows)
 }
 
-/// Learned positions and the token table into `out`, one row a token.
-pub(super) fn embed(model: &SliceModel, pool: &Pool, tokens: &[(u32, usize)], out: &mut [f32]) {
+/// Learned positions and the token table into `out`, one row for each of `ids`, at the place of the same index.
+pub(super) fn embed(model: &SliceModel, ids: &[u32], places: &[Place], out: &mut [f32]) {
     let width = model.profile.hidden as usize;
     let embedding = model
         .embedding
         .as_ref()
         .expect("the caller checked the slice");
     let shared = SharedMut::new(out);
-    pool.split(tokens.len(), &|range| {
+    model.pool.split(ids.len(), &|range| {
         for index in range {
-            let (id, position) = tokens[index];
+            let (id, position) = (ids[index], places[index].position);
             // SAFETY: each row belongs to one thread.
             let row = unsafe { shared.range(index * width, width) };
             match (&embedding.table, &model.head) {

@@ -115,7 +115,7 @@ fn reference(source: &RandomModel, ids: &[u32]) -> Vec<f32> {
 #[test]
 fn invariance_of_a_whole_model() {
     for family in FAMILIES {
-        for dtype in [Dtype::F32, Dtype::Bf16] {
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4] {
             let source = RandomModel {
                 profile: profile(family),
                 dtype,

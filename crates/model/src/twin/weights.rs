@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 use half::bf16;
-use skein_weights::source::{CanonicalTensor, ReadError};
-use skein_weights::{Dtype, Part, Profile, WeightSource};
+use skein_weights::source::{CanonicalTensor, ReadError, quantise_rows};
+use skein_weights::{BlockFormat, Dtype, Part, Profile, WeightSource};
 
 use super::Twin;
 
@@ -78,5 +78,14 @@ impl CanonicalTensor for TwinTensor {
             *out = bf16::from_f32(value).to_bits();
         }
         Ok(())
+    }
+
+    fn read_blocks(
+        &self,
+        format: BlockFormat,
+        rows: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        quantise_rows(self, (self.part, self.name), format, rows, out)
     }
 }

@@ -65,25 +65,28 @@ pub const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// Writes the checkpoint below `cache` unless it is there already, and returns its folder.
+/// Writes the checkpoint below `cache` unless it is there already, and returns its folder. It has `F32` or
+/// `Bf16`; what is to be quantised begins as `Bf16`.
 ///
 /// # Errors
 /// Of the file system.
 pub fn prepare(shape: Shape, dtype: Dtype, cache: &Path) -> io::Result<PathBuf> {
-    let folder = cache.join(format!("{}-{dtype}-v{REVISION}", shape.name));
+    let is_f32 = dtype == Dtype::F32;
+    let written = if is_f32 { Dtype::F32 } else { Dtype::Bf16 };
+    let folder = cache.join(format!("{}-{written}-v{REVISION}", shape.name));
     if folder.join(WEIGHTS_FILE).is_file() && folder.join("config.json").is_file() {
         return Ok(folder);
     }
     fs::create_dir_all(&folder)?;
     let mut config = AtomicFile::create(&folder, "config.json")?;
-    config.write_all(config_json(shape, dtype).to_string().as_bytes())?;
+    config.write_all(config_json(shape, is_f32).to_string().as_bytes())?;
     config.commit()?;
     // Last, so that a folder with weights is a whole one.
-    write_weights(shape, dtype, &folder)?;
+    write_weights(shape, is_f32, &folder)?;
     Ok(folder)
 }
 
-fn config_json(shape: Shape, dtype: Dtype) -> serde_json::Value {
+fn config_json(shape: Shape, is_f32: bool) -> serde_json::Value {
     json!({
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
@@ -97,7 +100,7 @@ fn config_json(shape: Shape, dtype: Dtype) -> serde_json::Value {
         "rms_norm_eps": 1e-6,
         "rope_theta": 1_000_000.0,
         "tie_word_embeddings": true,
-        "torch_dtype": match dtype { Dtype::F32 => "float32", Dtype::Bf16 => "bfloat16" },
+        "torch_dtype": if is_f32 { "float32" } else { "bfloat16" },
         "use_cache": true,
         "use_sliding_window": false,
         "vocab_size": shape.vocabulary,
@@ -137,17 +140,14 @@ fn tensors(shape: Shape) -> Vec<(String, Vec<u64>)> {
 }
 
 /// Streams the safetensors file: a little-endian length, a JSON header, then the values.
-fn write_weights(shape: Shape, dtype: Dtype, folder: &Path) -> io::Result<()> {
+fn write_weights(shape: Shape, is_f32: bool, folder: &Path) -> io::Result<()> {
     let list = tensors(shape);
-    let name_of = match dtype {
-        Dtype::F32 => "F32",
-        Dtype::Bf16 => "BF16",
-    };
+    let (name_of, width) = if is_f32 { ("F32", 4) } else { ("BF16", 2) };
     let mut header = serde_json::Map::new();
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut offset = 0;
     for (name, shape) in &list {
-        let end = offset + shape.iter().product::<u64>() * dtype.bytes() as u64;
+        let end = offset + shape.iter().product::<u64>() * width;
         let entry = json!({ "dtype": name_of, "shape": shape, "data_offsets": [offset, end] });
         header.insert(name.clone(), entry);
         offset = end;
@@ -167,11 +167,8 @@ fn write_weights(shape: Shape, dtype: Dtype, folder: &Path) -> io::Result<()> {
             } else {
                 random.normal() * DEVIATION
             };
-            match dtype {
-                Dtype::F32 => out.write_all(&value.to_le_bytes())?,
-                // Cut off, not rounded: random values stay random.
-                Dtype::Bf16 => out.write_all(&value.to_le_bytes()[2..])?,
-            }
+            // Cut off, not rounded: random values stay random.
+            out.write_all(&value.to_le_bytes()[4 - width as usize..])?;
         }
     }
     out.flush()?;

@@ -1,4 +1,4 @@
-//! transformers, measured by a Python process in the same rounds.
+//! Other stacks, each measured by a Python process in the same rounds.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,16 +7,60 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use serde::Deserialize;
 use skein_weights::Dtype;
 
-/// The script, so that the binary alone suffices.
-const SCRIPT: &str = include_str!("../../../../scripts/bench/peers.py");
+/// Whose speed is measured beside ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerKind {
+    /// transformers on torch.
+    Transformers,
+    /// llama.cpp, as its Python package builds it.
+    LlamaCpp,
+}
+
+impl PeerKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transformers => "transformers",
+            Self::LlamaCpp => "llama.cpp",
+        }
+    }
+
+    /// What the Python needs.
+    fn packages(self) -> &'static str {
+        match self {
+            Self::Transformers => "torch and transformers",
+            Self::LlamaCpp => "torch, safetensors, gguf and llama-cpp-python",
+        }
+    }
+
+    /// The script, so that the binary alone suffices.
+    fn script(self) -> &'static str {
+        match self {
+            Self::Transformers => include_str!("../../../../scripts/bench/peers.py"),
+            Self::LlamaCpp => include_str!("../../../../scripts/bench/llama.py"),
+        }
+    }
+
+    /// What it calls the format of weights; transformers has none of blocks, and runs `bf16` for them.
+    fn dtype(self, dtype: Dtype) -> &'static str {
+        match (self, dtype) {
+            (_, Dtype::F32) => "f32",
+            (Self::Transformers, _) | (_, Dtype::Bf16) => "bf16",
+            (Self::LlamaCpp, Dtype::Q8) => "q8",
+            (Self::LlamaCpp, Dtype::Q4) => "q4",
+        }
+    }
+}
 
 /// Why the peer could not be measured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
     /// Python cannot be started.
-    #[error("cannot start {}: give a Python with torch and transformers", python.display())]
+    #[error("cannot start {}: give a Python with {packages}", python.display())]
     Start {
+        /// What it needs.
+        packages: &'static str,
         /// The Python.
         python: PathBuf,
         /// What the system said.
@@ -24,10 +68,10 @@ pub enum PeerError {
         source: io::Error,
     },
     /// It ended, or cannot be talked to.
-    #[error("the Python process of transformers ended early; what it said is above")]
+    #[error("the Python process of a peer ended early; what it said is above")]
     Ended(#[source] io::Error),
     /// It said something else than expected.
-    #[error("the Python process of transformers said {line:?} ({reason})")]
+    #[error("the Python process of a peer said {line:?} ({reason})")]
     Answer {
         /// Its line.
         line: String,
@@ -41,19 +85,20 @@ pub enum PeerError {
 pub struct Ready {
     /// Seconds that loading took.
     pub load_seconds: f64,
-    /// Version of torch.
-    pub torch: String,
-    /// Version of transformers.
-    pub transformers: String,
+    /// Of its packages.
+    pub versions: String,
 }
 
 /// Tokens per second of one round.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct PeerRound {
     /// Of the prompt.
     pub prefill: f64,
     /// Of decoding alone.
     pub decode: f64,
+    /// Of some sessions together, where it can.
+    #[serde(default)]
+    pub batched: Vec<(usize, f64)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,6 +112,10 @@ pub struct Peer {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    /// Who it is.
+    pub kind: PeerKind,
+    /// In what it computes.
+    pub dtype: &'static str,
     /// What it said when it was ready.
     pub ready: Ready,
 }
@@ -74,6 +123,8 @@ pub struct Peer {
 /// What to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct PeerSettings<'a> {
+    /// Whom to measure.
+    pub kind: PeerKind,
     /// The interpreter.
     pub python: &'a Path,
     /// The Hugging Face folder.
@@ -91,8 +142,10 @@ pub struct PeerSettings<'a> {
 impl Peer {
     /// Starts it and waits until the model is loaded.
     pub fn start(settings: PeerSettings<'_>) -> Result<Self, PeerError> {
+        let kind = settings.kind;
+        let dtype = kind.dtype(settings.dtype);
         let mut child = Command::new(settings.python)
-            .args(["-c", SCRIPT, "--dtype", &settings.dtype.to_string()])
+            .args(["-c", kind.script(), "--dtype", dtype])
             .arg("--model")
             .arg(settings.model)
             .args(["--threads", &settings.threads.to_string()])
@@ -102,6 +155,7 @@ impl Peer {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|source| PeerError::Start {
+                packages: kind.packages(),
                 python: settings.python.to_owned(),
                 source,
             })?;
@@ -116,6 +170,8 @@ impl Peer {
             child,
             input,
             output,
+            kind,
+            dtype,
             ready: ready?,
         })
     }

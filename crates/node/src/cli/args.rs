@@ -145,7 +145,7 @@ pub struct ModelArgs {
     /// "embedded": the small model inside Skein, which is also what is taken if nothing is said.
     #[arg(long, short, value_name = "MODEL")]
     pub model: Option<String>,
-    /// What to hold weights in: auto (as stored), f32 or bf16.
+    /// What to hold weights in: auto (as stored), f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Threads that compute; 0 for one per core. It does not change the answers.
@@ -325,7 +325,7 @@ pub struct SplitArgs {
     /// How to cut.
     #[command(flatten)]
     pub cut: CutArgs,
-    /// What to store weights in: auto (as the checkpoint does), f32 or bf16.
+    /// What to store matrices in: auto (as the checkpoint does), f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub format: String,
     /// Print the manifest's summary for programs.
@@ -374,7 +374,7 @@ pub struct BenchArgs {
     /// The shape of the random weights: qwen2.5-0.5b, tiny, or small for a quick look.
     #[arg(long, value_name = "SHAPE", default_value = "qwen2.5-0.5b")]
     pub shape: String,
-    /// What to hold weights in: f32 or bf16.
+    /// What to hold weights in: f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT", default_value = "bf16")]
     pub format: String,
     /// Threads that compute; 0 for one per core.
@@ -393,6 +393,10 @@ pub struct BenchArgs {
     /// transformers).
     #[arg(long, value_name = "PYTHON")]
     pub peer_transformers: Option<PathBuf>,
+    /// Also measure llama.cpp in the same rounds, with this Python (which has torch, safetensors, gguf
+    /// and llama-cpp-python).
+    #[arg(long, value_name = "PYTHON")]
+    pub peer_llama: Option<PathBuf>,
     /// How much memory the stream test reads; more than the processor's caches hold.
     #[arg(long, value_name = "SIZE", default_value = "512MiB")]
     pub stream: String,
@@ -413,7 +417,7 @@ pub struct PipelineBenchArgs {
     /// The shape of the random weights: qwen2.5-0.5b, tiny, or small for a quick look.
     #[arg(long, value_name = "SHAPE", default_value = "qwen2.5-0.5b")]
     pub shape: String,
-    /// What to hold weights in: f32 or bf16.
+    /// What to hold weights in: f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT", default_value = "bf16")]
     pub format: String,
     /// Threads of one process and of each stage; 0 for one per core.

@@ -1,5 +1,7 @@
 //! `skein bench model`.
 
+mod table;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use super::args::BenchArgs;
 use super::{CommandError, Context, environment};
 use crate::bench::checkpoint::{Random, SHAPES, prepare};
 use crate::bench::median;
-use crate::bench::peer::{Peer, PeerRound, PeerSettings};
+use crate::bench::peer::{Peer, PeerKind, PeerRound, PeerSettings};
 use crate::bench::stages::Measured;
 use crate::budget;
 use crate::config::{Format, Setting as _};
@@ -40,7 +42,8 @@ struct Round {
     prefill: f64,
     /// Tokens per second of all sessions, for each of [`BATCHES`].
     decode: Vec<f64>,
-    peer: Option<PeerRound>,
+    /// In the order of the peers.
+    peers: Vec<PeerRound>,
 }
 
 /// What was measured once.
@@ -70,12 +73,12 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
         args.threads
     };
     let opened = checkpoint(context, args, dtype)?;
-    let mut peer = start_peer(context, args, &opened, (dtype, threads))?;
+    let mut peers = start_peers(context, args, &opened, (dtype, threads))?;
     let pool = Arc::new(Pool::new(threads));
     let (mut measured, once) = load(&opened, args, (dtype, &pool), &clock)?;
     measured.check(args.prompt.max(2 * args.decode + 1))?;
     // Not counted: pages are touched and caches filled for the first time.
-    one_round(&mut measured, args, None, &mut None)?;
+    one_round(&mut measured, args, None, &mut peers)?;
     let once = Once {
         peak: memory::peak(),
         ..once
@@ -86,21 +89,18 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
         context
             .console
             .note(&format!("round {number} of {}", args.rounds));
-        rounds.push(one_round(&mut measured, args, Some(&stream), &mut peer)?);
+        rounds.push(one_round(&mut measured, args, Some(&stream), &mut peers)?);
     }
     let set = format!("{:?}", measured.stage.model().instruction_set());
     let mut report = report(args, once, &rounds, (dtype, threads, &set));
-    if let Some(peer) = peer {
-        report["transformers"]["load_seconds"] = json!(peer.ready.load_seconds);
-        report["transformers"]["versions"] = json!(format!(
-            "transformers {}, torch {}",
-            peer.ready.transformers, peer.ready.torch
-        ));
-        report["transformers"]["peak_bytes"] = json!(peer.end()?);
+    let mut said = Vec::new();
+    for (index, peer) in peers.into_iter().enumerate() {
+        said.push(peer_report(peer, index, &rounds)?);
     }
+    report["peers"] = Value::Array(said);
     match args.json {
         true => context.console.json(&report)?,
-        false => context.console.text(&table(&report))?,
+        false => context.console.text(&table::table(&report))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -162,29 +162,66 @@ pub(super) fn cache_folder(chosen: Option<&Path>) -> Result<PathBuf, CommandErro
     Ok(base.join("skein").join("bench"))
 }
 
-fn start_peer(
+fn start_peers(
     context: &Context,
     args: &BenchArgs,
     opened: &Opened,
     (dtype, threads): (Dtype, usize),
-) -> Result<Option<Peer>, CommandError> {
-    let Some(python) = &args.peer_transformers else {
-        return Ok(None);
-    };
-    if !opened.path.is_dir() {
-        return Err(usage("--peer-transformers", "needs a Hugging Face folder"));
+) -> Result<Vec<Peer>, CommandError> {
+    let wanted = [
+        (
+            PeerKind::Transformers,
+            "--peer-transformers",
+            &args.peer_transformers,
+        ),
+        (PeerKind::LlamaCpp, "--peer-llama", &args.peer_llama),
+    ];
+    let mut peers = Vec::new();
+    for (kind, option, python) in wanted {
+        let Some(python) = python else { continue };
+        if !opened.path.is_dir() {
+            return Err(usage(option, "needs a Hugging Face folder"));
+        }
+        context
+            .console
+            .note(&format!("loading the model in {}", kind.name()));
+        peers.push(Peer::start(PeerSettings {
+            kind,
+            python,
+            model: opened.path.as_path(),
+            dtype,
+            threads,
+            prompt: args.prompt,
+            decode: args.decode,
+        })?);
     }
-    context.console.note("loading the model in transformers");
-    let (prompt, decode) = (args.prompt, args.decode);
-    let model = opened.path.as_path();
-    Ok(Some(Peer::start(PeerSettings {
-        python,
-        model,
-        dtype,
-        threads,
-        prompt,
-        decode,
-    })?))
+    Ok(peers)
+}
+
+/// What a peer did in all rounds; ends it.
+fn peer_report(peer: Peer, index: usize, rounds: &[Round]) -> Result<Value, CommandError> {
+    let over = |value: &dyn Fn(&PeerRound) -> f64| {
+        let values: Vec<_> = rounds
+            .iter()
+            .map(|round| value(&round.peers[index]))
+            .collect();
+        median(&values)
+    };
+    let sessions = rounds.first().map(|round| &round.peers[index].batched);
+    let batched = sessions.into_iter().flatten().enumerate();
+    let batched = batched.map(|(place, (sessions, _))| {
+        json!({ "sessions": sessions, "tokens_per_second": over(&|round| round.batched[place].1) })
+    });
+    Ok(json!({
+        "name": peer.kind.name(),
+        "format": peer.dtype,
+        "prefill_tokens_per_second": over(&|round| round.prefill),
+        "decode_tokens_per_second": over(&|round| round.decode),
+        "batched": batched.collect::<Vec<_>>(),
+        "load_seconds": peer.ready.load_seconds,
+        "versions": peer.ready.versions.clone(),
+        "peak_bytes": peer.end()?,
+    }))
 }
 
 fn load<'a>(
@@ -224,7 +261,7 @@ fn one_round(
     measured: &mut Measured<'_>,
     args: &BenchArgs,
     stream: Option<&Stream>,
-    peer: &mut Option<Peer>,
+    peers: &mut [Peer],
 ) -> Result<Round, CommandError> {
     let read = |clock: &dyn Clock| -> f64 {
         let passes = (0..STREAM_PASSES).map(|_| stream.map_or(0.0, |stream| speed(stream, clock)));
@@ -242,7 +279,10 @@ fn one_round(
             round.stream = (before + read(measured.clock)) / 2.0;
         }
     }
-    round.peer = peer.as_mut().map(Peer::round).transpose()?;
+    round.peers = peers
+        .iter_mut()
+        .map(Peer::round)
+        .collect::<Result<_, _>>()?;
     Ok(round)
 }
 
@@ -265,7 +305,7 @@ fn report(
         json!({ "sessions": batch, "tokens_per_second": over(&|round| round.decode[index]) })
     });
     let share = |round: &Round| round.decode[0] * once.step_bytes as f64 / round.stream;
-    let mut report = json!({
+    json!({
         "model": args.model.as_ref().unwrap_or(&args.shape),
         "format": dtype.to_string(),
         "threads": threads,
@@ -284,93 +324,5 @@ fn report(
         "decode_tokens_per_second": over(&|round| round.decode[0]),
         "share_of_floor": over(&share),
         "batched": batches.collect::<Vec<_>>(),
-    });
-    if rounds.iter().all(|round| round.peer.is_some()) && !rounds.is_empty() {
-        let peer = |value: fn(PeerRound) -> f64| over(&|round| round.peer.map_or(f64::NAN, value));
-        report["transformers"] = json!({
-            "prefill_tokens_per_second": peer(|round| round.prefill),
-            "decode_tokens_per_second": peer(|round| round.decode),
-        });
-    }
-    report
-}
-
-/// A number of bytes, as people read it.
-fn size(value: &Value) -> String {
-    value
-        .as_u64()
-        .map_or_else(|| "unknown".to_owned(), |bytes| ByteSize(bytes).to_string())
-}
-
-fn table(report: &Value) -> String {
-    let number = |name: &str| report[name].as_f64().unwrap_or(f64::NAN);
-    let text = |name: &str| report[name].as_str().unwrap_or_default().to_owned();
-    let mut rows = vec![
-        (
-            "model".to_owned(),
-            format!("{}, {}", text("model"), text("format")),
-        ),
-        (
-            "threads".to_owned(),
-            format!("{}, {}", report["threads"], text("instruction_set")),
-        ),
-        (
-            "load".to_owned(),
-            format!("{:.2} s", number("load_seconds")),
-        ),
-        ("weights".to_owned(), size(&report["weight_bytes"])),
-        ("peak memory".to_owned(), size(&report["peak_bytes"])),
-        (
-            "stream".to_owned(),
-            format!("{:.1} GB/s", number("stream_bytes_per_second") / 1e9),
-        ),
-        (
-            format!("prefill {}", report["prompt"]),
-            format!("{:.1} tok/s", number("prefill_tokens_per_second")),
-        ),
-        (
-            "first token".to_owned(),
-            format!("{:.3} s", number("first_token_seconds")),
-        ),
-        (
-            format!("decode {0} after {0}", report["decode_after"]),
-            format!(
-                "{:.2} tok/s, {:.0} % of the floor of {:.2}",
-                number("decode_tokens_per_second"),
-                100.0 * number("share_of_floor"),
-                number("floor_tokens_per_second"),
-            ),
-        ),
-    ];
-    for batch in report["batched"].as_array().into_iter().flatten().skip(1) {
-        let rate = batch["tokens_per_second"].as_f64().unwrap_or(f64::NAN);
-        rows.push((
-            format!("decode, {} sessions", batch["sessions"]),
-            format!("{rate:.1} tok/s"),
-        ));
-    }
-    peer_rows(&report["transformers"], &mut rows);
-    rows.iter()
-        .map(|(name, value)| format!("{name:<24}{value}\n"))
-        .collect()
-}
-
-/// The lines of transformers, if it was measured.
-fn peer_rows(peer: &Value, rows: &mut Vec<(String, String)>) {
-    if peer.is_object() {
-        let rate = |name: &str| peer[name].as_f64().unwrap_or(f64::NAN);
-        rows.push((
-            "transformers".to_owned(),
-            peer["versions"].as_str().unwrap_or("").to_owned(),
-        ));
-        rows.push((
-            "  prefill".to_owned(),
-            format!("{:.1} tok/s", rate("prefill_tokens_per_second")),
-        ));
-        rows.push((
-            "  decode".to_owned(),
-            format!("{:.2} tok/s", rate("decode_tokens_per_second")),
-        ));
-        rows.push(("  peak memory".to_owned(), size(&peer["peak_bytes"])));
-    }
+    })
 }

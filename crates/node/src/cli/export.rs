@@ -28,7 +28,8 @@ pub struct ExportArgs {
     /// The folder to write; made if absent, else it must be empty.
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
-    /// What to write matrices in: auto (as the checkpoint does), f32 or bf16.
+    /// What to write matrices in: auto (as the checkpoint does, quantised ones exactly, as f32), f32 or
+    /// bf16.
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub format: String,
     /// Print what was written for programs.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use skein_base::ByteSize;
-use skein_weights::inspect::{Contents, Inspection, inspect as look, refused};
+use skein_weights::inspect::{Contents, Inspection, Memory, inspect as look, refused};
 use skein_weights::slices::SlicePlan;
 use skein_weights::split::SplitError;
 
@@ -94,10 +94,12 @@ fn describe(contents: &Contents, out: &mut String) {
     let memory = contents.memory;
     let _ = writeln!(
         out,
-        "memory         {} stored, {} as f32, {} as bf16",
+        "memory         {} stored, {} as f32, {} as bf16, {} as q8, {} as q4",
         ByteSize(memory.stored),
         ByteSize(memory.f32),
-        ByteSize(memory.bf16)
+        ByteSize(memory.bf16),
+        ByteSize(memory.q8),
+        ByteSize(memory.q4)
     );
     let context_bytes = contents
         .kv_bytes_per_token
@@ -116,36 +118,29 @@ fn describe(contents: &Contents, out: &mut String) {
 
 /// A line for each part and for each slice.
 fn describe_pieces(contents: &Contents, out: &mut String) {
-    let _ = writeln!(
-        out,
-        "\n{:<12}{:>14}{:>12}{:>12}{:>12}",
-        "part", "parameters", "stored", "f32", "bf16"
-    );
+    header("part", out);
     for part in &contents.parts {
-        let _ = writeln!(
-            out,
-            "{:<12}{:>14}{:>12}{:>12}{:>12}",
-            part.part,
-            part.parameters,
-            ByteSize(part.memory.stored).to_string(),
-            ByteSize(part.memory.f32).to_string(),
-            ByteSize(part.memory.bf16).to_string()
-        );
+        line(&part.part, part.parameters, part.memory, out);
     }
-    let _ = writeln!(
-        out,
-        "\n{:<12}{:>14}{:>12}{:>12}{:>12}",
-        "slice", "parameters", "stored", "f32", "bf16"
-    );
+    header("slice", out);
     for slice in &contents.slices {
         let layers = format!("{}-{}", slice.start, slice.end.saturating_sub(1));
-        let _ = writeln!(
-            out,
-            "{layers:<12}{:>14}{:>12}{:>12}{:>12}",
-            slice.parameters,
-            ByteSize(slice.memory.stored).to_string(),
-            ByteSize(slice.memory.f32).to_string(),
-            ByteSize(slice.memory.bf16).to_string()
-        );
+        line(&layers, slice.parameters, slice.memory, out);
     }
+}
+
+fn header(what: &str, out: &mut String) {
+    let _ = write!(out, "\n{what:<12}{:>14}", "parameters");
+    for format in ["stored", "f32", "bf16", "q8", "q4"] {
+        let _ = write!(out, "{format:>12}");
+    }
+    out.push('\n');
+}
+
+fn line(what: &str, parameters: u64, memory: Memory, out: &mut String) {
+    let _ = write!(out, "{what:<12}{parameters:>14}");
+    for bytes in [memory.stored, memory.f32, memory.bf16, memory.q8, memory.q4] {
+        let _ = write!(out, "{:>12}", ByteSize(bytes).to_string());
+    }
+    out.push('\n');
 }

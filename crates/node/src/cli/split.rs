@@ -1,13 +1,14 @@
 //! `skein model split`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 use skein_base::ByteSize;
-use skein_weights::Manifest;
+use skein_weights::Checkpoint;
 use skein_weights::slices::SlicePlan;
-use skein_weights::split::{SplitError, SplitOptions, split as split_into};
+use skein_weights::split::{Outcome, SplitError, SplitOptions, split as split_into};
 
 use super::args::{CutArgs, SplitArgs};
 use super::target::{TargetError, target};
@@ -45,11 +46,26 @@ pub(super) fn split(context: &Context, args: &SplitArgs) -> Result<ExitCode, Com
     let fetching = Fetching::new(&context.loaded.settings.model, args.offline);
     let opened = open::open(&args.path, fetching, console)?;
     let wish = SplitWish { format, slices };
-    let Some(manifest) = write(console, opened, &args.output, wish)? else {
+    let rounded = rounded(opened.checkpoint.as_ref());
+    let Some(outcome) = write(console, opened, &args.output, wish)? else {
         return Ok(ExitCode::from(INTERRUPTED));
     };
-    show(context, args, &manifest)?;
+    show(context, args, &outcome, &rounded)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The types of a checkpoint that are served rounded.
+fn rounded(checkpoint: &dyn Checkpoint) -> BTreeSet<String> {
+    let profile = checkpoint.profile();
+    let tensors = profile.parts().into_iter().flat_map(|part| {
+        let specs = profile.tensors(part);
+        specs.into_iter().map(move |spec| (part, spec.name))
+    });
+    tensors
+        .filter_map(|(part, name)| checkpoint.stored_dtype(part, name))
+        .filter(|stored| !stored.is_exact())
+        .map(|stored| stored.to_string())
+        .collect()
 }
 
 /// Splits into a folder while a bar shows how far it is. `None` if a signal came; the folder can be
@@ -59,7 +75,7 @@ pub(super) fn write(
     opened: Opened,
     output: &Path,
     wish: SplitWish,
-) -> Result<Option<Manifest>, CommandError> {
+) -> Result<Option<Outcome>, CommandError> {
     let (lock, sink) = target(output).map_err(SplitCommandError::from)?;
     let options = SplitOptions {
         name: Some(opened.name.clone()),
@@ -113,7 +129,13 @@ fn plan(cut: &CutArgs) -> Result<SlicePlan, CommandError> {
     Ok(SlicePlan::Even(cut.slices.unwrap_or(1)))
 }
 
-fn show(context: &Context, args: &SplitArgs, manifest: &Manifest) -> Result<(), CommandError> {
+fn show(
+    context: &Context,
+    args: &SplitArgs,
+    outcome: &Outcome,
+    rounded: &BTreeSet<String>,
+) -> Result<(), CommandError> {
+    let (manifest, loss) = (&outcome.manifest, outcome.loss.relative());
     let bytes: u64 = manifest.parts.iter().map(|part| part.bytes).sum();
     let slices: Vec<_> = manifest.slices();
     if args.json {
@@ -126,6 +148,8 @@ fn show(context: &Context, args: &SplitArgs, manifest: &Manifest) -> Result<(), 
             "folder": args.output,
             "files": manifest.parts.len() + manifest.files.len(),
             "bytes": bytes,
+            "relative_error": loss,
+            "rounded_to_bf16": rounded,
             "slices": slices.collect::<Vec<_>>(),
         }))?;
         return Ok(());
@@ -137,6 +161,20 @@ fn show(context: &Context, args: &SplitArgs, manifest: &Manifest) -> Result<(), 
         args.output.display()
     );
     text.push_str(&format!("model id {}\n", manifest.model));
+    if !rounded.is_empty() {
+        let types: Vec<_> = rounded.iter().map(String::as_str).collect();
+        text.push_str(&format!(
+            "blocks of {} were rounded to bf16, in which they are served\n",
+            types.join(", ")
+        ));
+    }
+    text.push_str(&match loss {
+        0.0 => "every weight kept exactly\n".to_owned(),
+        loss => format!(
+            "converted with an error of {:.3} % of the weights (root mean square)\n",
+            100.0 * loss
+        ),
+    });
     for slice in slices {
         text.push_str(&format!("  {slice}\n"));
     }

@@ -183,7 +183,7 @@ fn members(
         kv: settings.engine.kv_memory.map(|size| size.0),
         sessions: u64::from(settings.engine.sessions_max),
         force: settings.model.force,
-        halvable: false,
+        smaller: None,
     };
     let needs = budget::needs(checkpoint, &Slice::whole(profile.layers), None);
     let available = memory::available().map(|size| size.0);

@@ -33,6 +33,10 @@ pub enum Format {
     F32,
     /// The upper half of single precision.
     Bf16,
+    /// Blocks of eight bits a value.
+    Q8,
+    /// Blocks of four bits a value.
+    Q4,
 }
 
 impl Format {
@@ -42,6 +46,8 @@ impl Format {
             Self::Auto => None,
             Self::F32 => Some(Dtype::F32),
             Self::Bf16 => Some(Dtype::Bf16),
+            Self::Q8 => Some(Dtype::Q8),
+            Self::Q4 => Some(Dtype::Q4),
         }
     }
 }
@@ -149,11 +155,13 @@ text_setting!(
 text_setting!(
     Format,
     "format",
-    "\"auto\", \"f32\" or \"bf16\"",
+    "\"auto\", \"f32\", \"bf16\", \"q8\" or \"q4\"",
     |text| match text {
         "auto" => Some(Format::Auto),
         "f32" => Some(Format::F32),
         "bf16" => Some(Format::Bf16),
+        "q8" => Some(Format::Q8),
+        "q4" => Some(Format::Q4),
         _ => None,
     },
     |format| format

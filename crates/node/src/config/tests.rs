@@ -72,7 +72,7 @@ fn refusals_say_what_to_do() {
         ("[runtime]\ndrain = \"20\"", "expected a duration such as"),
         (
             "[model]\nformat = \"int3\"",
-            "expected \"auto\", \"f32\" or \"bf16\", found \"int3\"",
+            "expected \"auto\", \"f32\", \"bf16\", \"q8\" or \"q4\", found \"int3\"",
         ),
         ("[model\n", "is no valid TOML"),
     ];

@@ -13,9 +13,8 @@ use skein_serving::view::CircuitView;
 use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage};
 use skein_text::template::TemplateError;
 use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
-use skein_weights::checkpoint::StoredDtype;
+use skein_weights::Slice;
 use skein_weights::vocabulary::{GenerationDefaults, Vocabulary};
-use skein_weights::{Part, Slice};
 
 use super::{NodeError, engine_config, threads_for};
 use crate::budget::{self, NotEnoughMemory, Wishes};
@@ -189,16 +188,11 @@ fn kv_budget(opened: &Opened, settings: &Settings) -> Result<u64, NotEnoughMemor
     let slice = Slice::whole(checkpoint.profile().layers);
     let format = settings.model.format.dtype();
     let needs = budget::needs(checkpoint, &slice, format);
-    let stored = checkpoint.stored_dtype(Part::Embedding, "tokens.weight");
-    let wide = stored.map(StoredDtype::canonical) == Some(skein_weights::Dtype::F32);
     let wishes = Wishes {
         kv: settings.engine.kv_memory.map(|size| size.0),
         sessions: u64::from(settings.engine.sessions_max),
         force: settings.model.force,
-        halvable: match format {
-            None => wide,
-            Some(dtype) => dtype == skein_weights::Dtype::F32,
-        },
+        smaller: budget::smaller(checkpoint, &slice, needs),
     };
     budget::plan(needs, wishes, memory::available().map(|size| size.0))
 }

@@ -255,7 +255,7 @@ mod tests {
             kv: None,
             sessions: 64,
             force: false,
-            halvable: false,
+            smaller: None,
         };
         let tokens = |replicas, available| kv_tokens((needs, replicas), wishes, Some(available));
         let gib = 1 << 30;

@@ -4,12 +4,13 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use skein_base::Blake3;
 use skein_base::codec::Writer;
-use skein_runtime::{AtomicFile, LockError, LockFile};
+use skein_runtime::{AtomicFile, LockError, LockFile, entropy};
 use skein_weights::manifest::MANIFEST_FILE;
 use skein_weights::split::JOURNAL_FILE;
 
@@ -21,6 +22,9 @@ use crate::embedded;
 /// What people and scripts read about a running network.
 pub const NETWORK_FILE: &str = "network.json";
 const LOCK_FILE: &str = "lock";
+/// Where ports are looked for, and how often.
+const PORTS: Range<u16> = 15_000..32_000;
+const PORT_TRIES: usize = 1000;
 const MODEL_PREFIX: &str = "model-";
 
 /// Why the state folder cannot be used.
@@ -199,7 +203,7 @@ fn fingerprint(source: &Path, format: Format) -> io::Result<String> {
         return Ok(Blake3::of(known.as_bytes()).to_string()[..12].to_owned());
     }
     let source = source.canonicalize()?;
-    let mut writer = Writer::domain("skein up source v1");
+    let mut writer = Writer::domain("skein up source v2");
     writer.bytes(source.as_os_str().as_encoded_bytes());
     writer.bytes(format!("{format:?}").as_bytes());
     let mut files = match source.is_dir() {
@@ -221,14 +225,29 @@ fn fingerprint(source: &Path, format: Format) -> io::Result<String> {
     Ok(Blake3::of(&writer.finish()).to_string()[..12].to_owned())
 }
 
-/// Ports of loopback that are free now, each another one.
+/// Ports of loopback that are free now, each another one. They are taken from below those that systems give to
+/// outgoing connections: such a one could be in use by the time a node listens.
 ///
 /// # Errors
-/// If the system gives none.
+/// If none are found.
 pub fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
     // All held until all are known.
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listeners = (0..count).map(bind).collect::<io::Result<Vec<_>>>()?;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..PORT_TRIES {
+        if listeners.len() == count {
+            break;
+        }
+        let mut bytes = [0; 2];
+        entropy(&mut bytes).map_err(io::Error::other)?;
+        let port = PORTS.start + u16::from_le_bytes(bytes) % (PORTS.end - PORTS.start);
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            listeners.push(listener);
+        }
+    }
+    if listeners.len() < count {
+        let problem = format!("{count} free ports were not found on 127.0.0.1");
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, problem));
+    }
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 

@@ -41,6 +41,12 @@ pub enum ExportError {
     /// The configuration that came with the model is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A format in blocks was asked for.
+    #[error("a Hugging Face folder has no form for {format}: choose f32 or bf16")]
+    Format {
+        /// The format.
+        format: Dtype,
+    },
     /// The configuration that came along is that of another model.
     #[error("config.json describes another model than the weights")]
     OtherModel,
@@ -65,7 +71,8 @@ pub struct Export<'a> {
     /// Tokenizer and settings as files. A `config.json` among them is kept, but for its element
     /// type; without one it is made from the profile.
     pub sidecars: &'a [Sidecar],
-    /// Precision of the matrices; as in the source if `None`. Vectors keep theirs.
+    /// Precision of the matrices, `F32` or `Bf16`; if `None` as in the source, and `F32` of what is
+    /// quantised there, in which that is exact. Vectors keep theirs.
     pub format: Option<Dtype>,
     /// Size from which on weights are cut into several files with an index.
     pub shard_bytes: u64,
@@ -95,8 +102,7 @@ struct Shard<'a> {
 impl Export<'_> {
     /// Whether there is a form for this model: what [`Self::write`] would find before it writes.
     pub fn check(&self) -> Result<(), ExportError> {
-        let stored = tensors::stored(self.weights, self.format)?;
-        config::bytes(self, &stored).map(drop)
+        config::bytes(self, &self.stored()?).map(drop)
     }
 
     /// Writes the folder; `progress` is called about once per piece.
@@ -112,7 +118,7 @@ impl Export<'_> {
         if !self.replace {
             check_empty(sink)?;
         }
-        let stored = tensors::stored(self.weights, self.format)?;
+        let stored = self.stored()?;
         let config = config::bytes(self, &stored)?;
         let shards = shards(stored, self.shard_bytes);
         if self.replace {
@@ -144,6 +150,13 @@ impl Export<'_> {
             files,
             bytes: total,
         })
+    }
+
+    fn stored(&self) -> Result<Vec<Stored<'_>>, ExportError> {
+        match self.format {
+            Some(format) if format.blocks().is_some() => Err(ExportError::Format { format }),
+            format => Ok(tensors::stored(self.weights, format)?),
+        }
     }
 
     /// The sidecars that are written as they are.

@@ -1,11 +1,8 @@
 //! Canonical tensors as Hugging Face names and lays them out.
 
-use std::ops::Range;
-
 use super::ExportError;
 use crate::hf::names::{Origin, full_name, origin};
-use crate::safetensors::encode_f32;
-use crate::source::{CanonicalTensor, Dtype, ReadError, WeightSource};
+use crate::source::{CanonicalTensor, Dtype, ReadError, WeightSource, dimensions, encoded_rows};
 
 /// How many bytes of `f32` are in memory at once, unless a single row is longer.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -33,9 +30,11 @@ pub(super) fn stored(
     for part in profile.parts() {
         for spec in profile.tensors(part) {
             let tensor = weights.tensor(part, spec.name)?;
-            let dtype = match format {
-                Some(format) if spec.shape.len() == 2 => format,
-                _ => tensor.dtype(),
+            let dtype = match (format, tensor.dtype()) {
+                (Some(format), _) if spec.shape.len() == 2 => format,
+                // Exactly: nothing is lost unless somebody asks for it.
+                (_, Dtype::Q8 | Dtype::Q4) => Dtype::F32,
+                (_, own) => own,
             };
             let place = origin(profile, part, spec.name);
             let name = full_name(profile, &place);
@@ -80,7 +79,7 @@ impl<'a> Stored<'a> {
 
     /// Bytes of its values.
     pub(super) fn bytes(&self) -> u64 {
-        self.shape.iter().product::<u64>() * self.dtype.bytes() as u64
+        self.shape.iter().product::<u64>() * self.dtype.row_bytes(1)
     }
 
     /// Gives its bytes, piece by piece.
@@ -95,7 +94,7 @@ impl<'a> Stored<'a> {
             while first < rows {
                 let range = first..(first + step).min(rows);
                 first = range.end;
-                append(&self.encoded(member.as_ref(), range)?)?;
+                append(&encoded_rows(member.as_ref(), self.dtype, range)?)?;
             }
         }
         Ok(())
@@ -103,14 +102,14 @@ impl<'a> Stored<'a> {
 
     /// `[inputs, outputs]` of all members.
     fn turned(&self) -> Result<Vec<u8>, ReadError> {
-        let size = self.dtype.bytes();
+        let size = self.dtype.row_bytes(1) as usize;
         let width = self.shape[1] as usize * size;
         let mut bytes = vec![0; self.bytes() as usize];
         let mut column = 0;
         for member in &self.members {
             let (rows, columns) = dimensions(member.as_ref());
             for row in 0..rows {
-                let values = self.encoded(member.as_ref(), row..row + 1)?;
+                let values = encoded_rows(member.as_ref(), self.dtype, row..row + 1)?;
                 debug_assert_eq!(values.len(), columns as usize * size);
                 for (value, line) in values.chunks(size).zip(bytes.chunks_mut(width)) {
                     line[column..column + size].copy_from_slice(value);
@@ -119,37 +118,5 @@ impl<'a> Stored<'a> {
             }
         }
         Ok(bytes)
-    }
-
-    fn encoded(
-        &self,
-        tensor: &dyn CanonicalTensor,
-        rows: Range<u64>,
-    ) -> Result<Vec<u8>, ReadError> {
-        let (_, columns) = dimensions(tensor);
-        let count = ((rows.end - rows.start) * columns) as usize;
-        Ok(match self.dtype {
-            Dtype::F32 => {
-                let mut piece = vec![0.0_f32; count];
-                tensor.read_f32(rows, &mut piece)?;
-                let mut bytes = Vec::with_capacity(4 * count);
-                encode_f32(&piece, &mut bytes);
-                bytes
-            }
-            Dtype::Bf16 => {
-                let mut piece = vec![0_u16; count];
-                tensor.read_bf16(rows, &mut piece)?;
-                piece.iter().flat_map(|value| value.to_le_bytes()).collect()
-            }
-        })
-    }
-}
-
-/// Rows and columns; a vector is one row.
-fn dimensions(tensor: &dyn CanonicalTensor) -> (u64, u64) {
-    match *tensor.shape() {
-        [columns] => (1, columns),
-        [rows, columns] => (rows, columns),
-        _ => unreachable!("canonical tensors have one or two dimensions"),
     }
 }

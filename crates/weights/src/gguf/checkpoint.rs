@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::bytes::ByteRange;
-use crate::checkpoint::{Checkpoint, StoredDtype, VocabularyError};
+use crate::checkpoint::{Checkpoint, VocabularyError};
 use crate::part::Part;
 use crate::profile::{Profile, TensorSpec};
 use crate::source::{CanonicalTensor, ReadError, WeightSource};
+use crate::stored::StoredDtype;
 use crate::vocabulary::{GenerationDefaults, Vocabulary};
 
 use super::architecture::{self, Architecture, ROPE_FREQS};
-use super::blocks::Format;
 use super::error::GgufError;
 use super::file::{GgufFile, TensorInfo};
 use super::layout::{self, Stored};
@@ -58,7 +58,11 @@ impl GgufCheckpoint {
         &self.file
     }
 
-    fn find(&self, part: Part, name: &str) -> Option<(TensorSpec, Stored, &TensorInfo, Format)> {
+    fn find(
+        &self,
+        part: Part,
+        name: &str,
+    ) -> Option<(TensorSpec, Stored, &TensorInfo, StoredDtype)> {
         if matches!(part, Part::Layer(layer) if layer >= self.profile.layers) {
             return None;
         }
@@ -69,8 +73,8 @@ impl GgufCheckpoint {
             .find(|spec| spec.name == name)?;
         let stored = layout::stored(&self.profile, self.architecture, part, &spec);
         let info = self.file.tensors().get(&stored.name)?;
-        let format = info.kind.served()?;
-        Some((spec, stored, info, format))
+        let dtype = info.kind.served()?;
+        Some((spec, stored, info, dtype))
     }
 }
 
@@ -80,7 +84,7 @@ fn rope_divisors(file: &GgufFile, bytes: &dyn ByteRange) -> Result<Option<Vec<f3
         return Ok(None);
     };
     let count = info.shape.iter().product::<u64>();
-    if info.kind.served() != Some(Format::F32) || count > DIVISORS_MAX {
+    if info.kind.served() != Some(StoredDtype::F32) || count > DIVISORS_MAX {
         let problem = format!("{count} divisors of type {}", info.kind);
         return Err(GgufError::tensor(ROPE_FREQS, problem));
     }
@@ -90,7 +94,7 @@ fn rope_divisors(file: &GgufFile, bytes: &dyn ByteRange) -> Result<Option<Vec<f3
         .read_at(offset, &mut raw)
         .map_err(|source| GgufError::Io { offset, source })?;
     let mut divisors = vec![0.0; count as usize];
-    Format::F32.decode(&raw, &mut divisors);
+    StoredDtype::F32.decode_f32(&raw, &mut divisors);
     Ok(Some(divisors))
 }
 
@@ -141,21 +145,18 @@ impl WeightSource for GgufCheckpoint {
     }
 
     fn tensor(&self, part: Part, name: &str) -> Result<Box<dyn CanonicalTensor + '_>, ReadError> {
-        let Some((spec, stored, info, format)) = self.find(part, name) else {
+        let Some((spec, stored, info, dtype)) = self.find(part, name) else {
             return Err(ReadError::Missing {
                 part,
                 name: name.to_owned(),
             });
         };
-        Ok(Box::new(GgufTensor {
-            file: self.bytes.as_ref(),
-            part,
-            name: spec.name,
-            shape: spec.shape,
+        Ok(Box::new(GgufTensor::new(
+            (part, spec),
             stored,
-            format,
-            offset: info.bytes.start,
-        }))
+            dtype,
+            (self.bytes.as_ref(), info.bytes.start),
+        )))
     }
 }
 
@@ -179,14 +180,8 @@ impl Checkpoint for GgufCheckpoint {
     }
 
     fn stored_dtype(&self, part: Part, name: &str) -> Option<StoredDtype> {
-        let (_, _, _, format) = self.find(part, name)?;
-        Some(match format {
-            Format::F32 => StoredDtype::F32,
-            Format::F16 => StoredDtype::F16,
-            Format::Bf16 => StoredDtype::Bf16,
-            Format::Q8_0 => StoredDtype::Q8_0,
-            Format::Q4_0 => StoredDtype::Q4_0,
-        })
+        let (_, _, _, dtype) = self.find(part, name)?;
+        Some(dtype)
     }
 }
 

@@ -87,8 +87,9 @@ pub enum GgufError {
     },
     /// A tensor in a quantisation that is not served.
     #[error(
-        "GGUF tensor {name} is stored as {found}, which is not served: \
-         convert the model to Q8_0, Q4_0, F16, BF16 or F32"
+        "GGUF tensor {name} is stored as {found}, which is not served: take a file of the model in \
+         F32, F16, BF16, Q8_0, Q6_K, Q5_K, Q4_K, Q3_K, Q2_K, Q5_1, Q5_0, Q4_1 or Q4_0, or make one \
+         with llama.cpp's llama-quantize"
     )]
     TensorType {
         /// The tensor.

@@ -7,9 +7,9 @@ use skein_base::limits::{NAME_BYTES_MAX, TENSORS_PER_FILE_MAX, TOKENIZER_BYTES_M
 
 use crate::bytes::ByteRange;
 
-use super::blocks::GgmlType;
 use super::cursor::Cursor;
 use super::error::GgufError;
+use super::types::GgmlType;
 use super::value::Value;
 
 const MAGIC: [u8; 4] = *b"GGUF";

@@ -2,6 +2,7 @@
 
 use crate::part::Part;
 use crate::profile::{Profile, TensorSpec};
+use crate::stored::Order;
 
 use super::architecture::Architecture;
 
@@ -16,34 +17,6 @@ pub(super) struct Stored {
     pub(super) first: u64,
     /// The order of the rows (elements of a vector).
     pub(super) order: Order,
-}
-
-/// How canonical rows are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
-    /// As they are.
-    Plain,
-    /// Rotary pairs side by side within each head of this many rows: the converter turns Llama's
-    /// q and k (`LlamaModel.permute` in llama.cpp's `convert_hf_to_gguf.py`) so that row `i` and
-    /// row `i + head_dim / 2` become rows `2 i` and `2 i + 1`.
-    Interleaved {
-        /// Rows of one head.
-        head_dim: u64,
-    },
-}
-
-impl Order {
-    /// The stored row of a canonical row.
-    pub(super) fn stored_row(self, row: u64) -> u64 {
-        match self {
-            Self::Plain => row,
-            Self::Interleaved { head_dim } => {
-                let (head, within) = (row / head_dim, row % head_dim);
-                let half = head_dim / 2;
-                head * head_dim + 2 * (within % half) + within / half
-            }
-        }
-    }
 }
 
 /// Where `spec` of `part` is. Every canonical tensor of the served architectures has a place.
@@ -114,17 +87,5 @@ fn inner(stem: &str) -> &str {
         "mlp_up" => "ffn_up",
         "mlp_down" => "ffn_down",
         other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interleaving_is_a_permutation_within_each_head() {
-        let order = Order::Interleaved { head_dim: 6 };
-        let rows: Vec<u64> = (0..12).map(|row| order.stored_row(row)).collect();
-        assert_eq!(rows, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
     }
 }

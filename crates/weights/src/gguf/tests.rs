@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::{GgufCheckpoint, GgufError, GgufFile};
+use crate::blocks::BlockFormat;
 use crate::checkpoint::Checkpoint;
 use crate::part::Part;
 use crate::profile::{Family, Positions, RopeScaling};
@@ -154,10 +155,12 @@ fn rows_read_apart_are_the_rows_read_together() {
                 .iter()
                 .map(|&value| half::bf16::from_f32(value).to_bits());
             assert!(rounded.eq(coarse.iter().copied()), "{name} {}", spec.name);
-            assert_eq!(
-                tensor.dtype() == Dtype::Bf16,
-                name == "qwen2-bf16" && rows > 1
-            );
+            let stored = match name {
+                "qwen2-bf16" => Dtype::Bf16,
+                "llama-q4_0" => Dtype::Q4,
+                _ => Dtype::F32,
+            };
+            assert_eq!(tensor.dtype(), if rows > 1 { stored } else { Dtype::F32 });
             for start in (0..rows).step_by(7) {
                 let end = (start + 7).min(rows);
                 let mut apart = vec![0.0; (end - start) as usize * columns];
@@ -300,7 +303,7 @@ fn what_is_not_served_is_named() {
 }
 
 /// A fixed sequence of numbers that look random (xorshift).
-fn random(state: &mut u64) -> u64 {
+pub(super) fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
     *state ^= *state << 17;
@@ -337,7 +340,7 @@ fn damaged_files_are_refused_or_read_but_never_worse() {
     }
 }
 
-fn read_everything(file: Vec<u8>) {
+pub(super) fn read_everything(file: Vec<u8>) {
     let checkpoint = match GgufCheckpoint::open(Arc::new(file), "damaged") {
         Ok(checkpoint) => checkpoint,
         Err(error) => return assert!(!error.to_string().is_empty()),
@@ -347,6 +350,11 @@ fn read_everything(file: Vec<u8>) {
         let tensor = checkpoint.tensor(Part::Layer(0), spec.name).unwrap();
         let columns = spec.shape.last().copied().unwrap() as usize;
         tensor.read_f32(0..1, &mut vec![0.0; columns]).unwrap();
+        for format in [BlockFormat::Q8, BlockFormat::Q4] {
+            let mut blocks = vec![0; format.row_bytes(columns)];
+            // Damaged scales may have no quantised form.
+            let _ = tensor.read_blocks(format, 0..1, &mut blocks);
+        }
     }
 }
 

@@ -22,14 +22,15 @@ use std::sync::Arc;
 
 use skein_base::limits;
 
+use crate::blocks::BlockFormat;
 use crate::bytes::{ByteRange, Folder};
 use crate::checkpoint::{Checkpoint, Sidecar, StoredDtype, VocabularyError};
 use crate::config;
 use crate::files::{is_plain_name, read_json};
 use crate::part::Part;
 use crate::profile::Profile;
-use crate::safetensors::{Block, Element, TensorInfo, decode_bf16, decode_f32, read_header};
-use crate::source::{CanonicalTensor, Dtype, ReadError, WeightSource};
+use crate::safetensors::{Block, Element, TensorInfo, read_header};
+use crate::source::{CanonicalTensor, Dtype, ReadError, WeightSource, quantise_rows};
 use crate::vocabulary::{GenerationDefaults, Vocabulary};
 use names::Origin;
 
@@ -352,7 +353,7 @@ impl HfTensor<'_> {
 
 impl CanonicalTensor for HfTensor<'_> {
     fn dtype(&self) -> Dtype {
-        self.located.block.dtype.canonical()
+        self.located.block.dtype.canonical_of(&self.located.shape)
     }
 
     fn shape(&self) -> &[u64] {
@@ -360,11 +361,20 @@ impl CanonicalTensor for HfTensor<'_> {
     }
 
     fn read_f32(&self, rows: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
-        self.read(rows, decode_f32, out)
+        self.read(rows, StoredDtype::decode_f32, out)
     }
 
     fn read_bf16(&self, rows: Range<u64>, out: &mut [u16]) -> Result<(), ReadError> {
-        self.read(rows, decode_bf16, out)
+        self.read(rows, StoredDtype::decode_bf16, out)
+    }
+
+    fn read_blocks(
+        &self,
+        format: BlockFormat,
+        rows: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        quantise_rows(self, (self.part, self.name), format, rows, out)
     }
 }
 

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use skein_base::{ModelId, limits};
 
-use super::{MANIFEST_FILE, Manifest, PartEntry, VERSION, file_name};
+use super::{MANIFEST_FILE, Manifest, PartEntry, TensorEntry, VERSION, file_name};
 use crate::checkpoint::SidecarRole;
 use crate::files::{FileError, is_plain_name};
 use crate::hashing::{chunk_count, merge_chunks};
 use crate::part::Part;
 use crate::profile_check::ProfileError;
 use crate::safetensors::layout;
+use crate::source::Dtype;
 
 /// Why a manifest is refused.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,16 @@ pub enum ManifestError {
         found: String,
         /// What should be there.
         expected: String,
+    },
+    /// A vector is said to be quantised.
+    #[error("{MANIFEST_FILE}: {name} of {part} is a vector, which cannot be {dtype}")]
+    Vector {
+        /// The part.
+        part: Part,
+        /// The tensor.
+        name: String,
+        /// Its precision.
+        dtype: Dtype,
     },
     /// A size contradicts the tensors or the chunks.
     #[error("{MANIFEST_FILE}: {file} is said to have {found} bytes; its contents take {expected}")]
@@ -226,6 +237,14 @@ fn check_part(manifest: &Manifest, entry: &PartEntry) -> Result<(), ManifestErro
                 || "nothing".to_owned(),
                 |one| format!("{} of shape {:?}", one.name, one.shape),
             ),
+        });
+    }
+    let quantised = |one: &&TensorEntry| one.shape.len() == 1 && one.dtype.blocks().is_some();
+    if let Some(vector) = entry.tensors.iter().find(quantised) {
+        return Err(ManifestError::Vector {
+            part: entry.part,
+            name: vector.name.clone(),
+            dtype: vector.dtype,
         });
     }
     let expected = entry_bytes(entry);

@@ -104,7 +104,8 @@ pub enum Element {
 }
 
 impl Element {
-    fn parse(name: &str) -> Option<Self> {
+    /// The type of this name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         use Element::{Other, Weight};
         Some(match name {
             "F32" => Weight(StoredDtype::F32),
@@ -131,7 +132,7 @@ impl Element {
     /// Bytes of one element.
     pub fn bytes(self) -> u64 {
         match self {
-            Self::Weight(dtype) => dtype.bytes_of(1),
+            Self::Weight(dtype) => dtype.row_bytes(1),
             Self::Other(_, bytes) => bytes,
         }
     }

@@ -11,5 +11,6 @@ mod tests;
 mod write;
 
 pub use header::{Element, Header, SafetensorsError, TensorInfo, read_header};
-pub(crate) use tensor::{Block, decode_bf16, decode_f32};
+pub(crate) use tensor::Block;
+pub(crate) use write::stored_form;
 pub use write::{Layout, encode_f32, layout, layout_with};

@@ -3,8 +3,6 @@
 use std::io;
 use std::ops::Range;
 
-use half::{bf16, f16};
-
 use crate::bytes::ByteRange;
 use crate::checkpoint::StoredDtype;
 
@@ -73,7 +71,7 @@ impl Block {
         decode: fn(StoredDtype, &[u8], &mut [T]),
         out: &mut [T],
     ) -> io::Result<()> {
-        let width = self.dtype.bytes_of(1) as usize;
+        let width = self.dtype.row_bytes(1) as usize;
         let mut bytes = vec![0; PIECE_BYTES.min(out.len() * width)];
         let mut offset = self.start + first * width as u64;
         for piece in out.chunks_mut(PIECE_BYTES / width) {
@@ -83,36 +81,5 @@ impl Block {
             offset += bytes.len() as u64;
         }
         Ok(())
-    }
-}
-
-fn fill<T, const N: usize>(bytes: &[u8], out: &mut [T], convert: impl Fn([u8; N]) -> T) {
-    for (value, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
-        *value = convert(*bytes);
-    }
-}
-
-/// Stored bytes as `f32`, exactly.
-pub(crate) fn decode_f32(dtype: StoredDtype, bytes: &[u8], out: &mut [f32]) {
-    match dtype {
-        StoredDtype::F32 => fill(bytes, out, f32::from_le_bytes),
-        StoredDtype::F16 => fill(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-        StoredDtype::Bf16 => fill(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
-        StoredDtype::Q8_0 | StoredDtype::Q4_0 => {
-            unreachable!("safetensors holds no block formats: Element::parse")
-        }
-    }
-}
-
-/// Stored bytes as the bits of `bf16`, rounded to nearest even.
-pub(crate) fn decode_bf16(dtype: StoredDtype, bytes: &[u8], out: &mut [u16]) {
-    let round = |value: f32| bf16::from_f32(value).to_bits();
-    match dtype {
-        StoredDtype::F32 => fill(bytes, out, |b| round(f32::from_le_bytes(b))),
-        StoredDtype::F16 => fill(bytes, out, |b| round(f16::from_le_bytes(b).to_f32())),
-        StoredDtype::Bf16 => fill(bytes, out, u16::from_le_bytes),
-        StoredDtype::Q8_0 | StoredDtype::Q4_0 => {
-            unreachable!("safetensors holds no block formats: Element::parse")
-        }
     }
 }

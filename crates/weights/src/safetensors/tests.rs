@@ -160,7 +160,9 @@ fn rows_are_read_in_every_type_and_layout() {
             column_step: 1,
         };
         let mut out = vec![0.0; 12];
-        straight.read(&bytes, 1..3, decode_f32, &mut out).unwrap();
+        straight
+            .read(&bytes, 1..3, StoredDtype::decode_f32, &mut out)
+            .unwrap();
         assert_eq!(out, values[6..18]);
         // Columns 2..5 of it as rows: what a transposed, fused projection is.
         let turned = Block {
@@ -172,7 +174,9 @@ fn rows_are_read_in_every_type_and_layout() {
             column_step: 6,
         };
         let mut out = vec![0_u16; 8];
-        turned.read(&bytes, 1..3, decode_bf16, &mut out).unwrap();
+        turned
+            .read(&bytes, 1..3, StoredDtype::decode_bf16, &mut out)
+            .unwrap();
         let found: Vec<f32> = out
             .iter()
             .map(|bits| half::bf16::from_bits(*bits).to_f32())
@@ -184,7 +188,7 @@ fn rows_are_read_in_every_type_and_layout() {
         assert_eq!(found, expected);
         assert!(
             straight
-                .read(&bytes, 3..5, decode_f32, &mut [0.0; 12])
+                .read(&bytes, 3..5, StoredDtype::decode_f32, &mut [0.0; 12])
                 .is_err()
         );
     }
@@ -201,7 +205,7 @@ fn bf16_rounds_to_nearest_even() {
     ];
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let mut out = [0_u16; 4];
-    decode_bf16(StoredDtype::F32, &bytes, &mut out);
+    StoredDtype::F32.decode_bf16(&bytes, &mut out);
     assert_eq!(out, [0x3f80, 0x3f81, 0x7f80, 0x8000]);
 }
 

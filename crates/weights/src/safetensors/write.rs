@@ -1,5 +1,6 @@
 //! Headers of files that Skein writes: one content, one sequence of bytes.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -21,14 +22,14 @@ pub struct Layout {
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct Entry {
     dtype: &'static str,
-    shape: &'a [u64],
+    shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
 struct Entries<'a> {
-    tensors: Vec<(&'a str, Entry<'a>)>,
+    tensors: Vec<(&'a str, Entry)>,
     metadata: &'a BTreeMap<String, String>,
 }
 
@@ -43,6 +44,23 @@ impl Serialize for Entries<'_> {
         }
         map.end()
     }
+}
+
+/// How a canonical tensor is stored: the format's name of the element type, and the shape. Blocks are
+/// rows of bytes.
+pub(crate) fn stored_form(dtype: Dtype, shape: &[u64]) -> (&'static str, Vec<u64>) {
+    let mut shape = shape.to_vec();
+    let name = match dtype {
+        Dtype::F32 => "F32",
+        Dtype::Bf16 => "BF16",
+        Dtype::Q8 | Dtype::Q4 => {
+            if let Some(columns) = shape.last_mut() {
+                *columns = dtype.row_bytes(*columns);
+            }
+            "U8"
+        }
+    };
+    (name, shape)
 }
 
 /// Lays out tensors (name, precision, shape), wider elements first so that every tensor is
@@ -62,33 +80,33 @@ pub fn layout_with(
     tensors: &[(&str, Dtype, &[u64])],
     metadata: &BTreeMap<String, String>,
 ) -> Layout {
+    let width = |dtype: Dtype| match dtype {
+        Dtype::F32 => 4,
+        Dtype::Bf16 => 2,
+        Dtype::Q8 | Dtype::Q4 => 1,
+    };
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&index| {
         let (name, dtype, _) = tensors[index];
-        (std::cmp::Reverse(dtype.bytes()), name)
+        (Reverse(width(dtype)), name)
     });
     let mut end = 0_u64;
     let mut entries = Vec::with_capacity(tensors.len());
     for &index in &order {
         let (name, dtype, shape) = tensors[index];
+        let (element, shape) = stored_form(dtype, shape);
         let start = end;
         end = shape
             .iter()
-            .try_fold(dtype.bytes() as u64, |bytes, &one| bytes.checked_mul(one))
+            .try_fold(width(dtype), |bytes: u64, &one| bytes.checked_mul(one))
             .and_then(|bytes| start.checked_add(bytes))
             .expect("the sizes of a checked profile fit 64 bits");
-        let dtype = match dtype {
-            Dtype::F32 => "F32",
-            Dtype::Bf16 => "BF16",
+        let entry = Entry {
+            dtype: element,
+            shape,
+            data_offsets: (start, end),
         };
-        entries.push((
-            name,
-            Entry {
-                dtype,
-                shape,
-                data_offsets: (start, end),
-            },
-        ));
+        entries.push((name, entry));
     }
     let entries = Entries {
         tensors: entries,

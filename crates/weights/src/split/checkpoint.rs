@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use skein_base::{ModelId, limits};
 
+use crate::blocks::BlockFormat;
 use crate::bytes::{ByteRange, Folder};
 use crate::checkpoint::{Checkpoint, Sidecar, SidecarRole, StoredDtype, VocabularyError};
 use crate::files::{read_json, read_small};
@@ -13,11 +14,10 @@ use crate::hf::{OpenError, Settings, read_vocabulary};
 use crate::manifest::{MANIFEST_FILE, Manifest, ManifestError, PartEntry};
 use crate::part::Part;
 use crate::profile::Profile;
-use crate::safetensors::{
-    Block, Element, Header, SafetensorsError, decode_bf16, decode_f32, read_header,
-};
+use crate::safetensors::{Element, Header, SafetensorsError, read_header, stored_form};
 use crate::sidecar;
-use crate::source::{CanonicalTensor, Dtype, ReadError, WeightSource};
+use crate::source::{CanonicalTensor, Dtype, ReadError, WeightSource, quantise_rows};
+use crate::stored::{Order, Rows};
 use crate::vocabulary::{GenerationDefaults, Vocabulary};
 
 /// Why a part's file is not what the manifest says.
@@ -168,11 +168,12 @@ pub(crate) fn check_part(file: &dyn ByteRange, entry: &PartEntry) -> Result<Head
         let name = || tensor.name.clone();
         let found = header.tensors.get(&tensor.name);
         let found = found.ok_or_else(|| PartError::Missing { name: name() })?;
-        if found.dtype != Element::Weight(stored(tensor.dtype)) || found.shape != tensor.shape {
+        let (element, shape) = stored_form(tensor.dtype, &tensor.shape);
+        if Element::parse(element) != Some(found.dtype) || found.shape != shape {
             return Err(PartError::Differs {
                 name: name(),
                 found: format!("{} {:?}", found.dtype, found.shape),
-                expected: format!("{} {:?}", tensor.dtype, tensor.shape),
+                expected: format!("{element} {shape:?} ({})", tensor.dtype),
             });
         }
     }
@@ -183,23 +184,28 @@ pub(crate) fn check_part(file: &dyn ByteRange, entry: &PartEntry) -> Result<Head
     }
 }
 
-fn stored(dtype: Dtype) -> StoredDtype {
-    match dtype {
-        Dtype::F32 => StoredDtype::F32,
-        Dtype::Bf16 => StoredDtype::Bf16,
-    }
-}
-
 #[derive(Debug)]
 struct SplitTensor<'a> {
     part: Part,
     name: &'static str,
     shape: &'a [u64],
-    block: Block,
-    file: &'a dyn ByteRange,
+    dtype: Dtype,
+    rows: Rows<'a>,
 }
 
 impl SplitTensor<'_> {
+    fn read<T>(
+        &self,
+        rows: Range<u64>,
+        out: &mut [T],
+        decode: fn(StoredDtype, &[u8], &mut [T]),
+    ) -> Result<(), ReadError> {
+        let width = self.rows.columns as usize;
+        let decode = |bytes: &[u8], out: &mut [T]| decode(self.rows.dtype, bytes, out);
+        let done = self.rows.read(rows, width, out, decode);
+        done.map_err(|source| self.error(source))
+    }
+
     fn error(&self, source: io::Error) -> ReadError {
         ReadError::Io {
             part: self.part,
@@ -211,7 +217,7 @@ impl SplitTensor<'_> {
 
 impl CanonicalTensor for SplitTensor<'_> {
     fn dtype(&self) -> Dtype {
-        self.block.dtype.canonical()
+        self.dtype
     }
 
     fn shape(&self) -> &[u64] {
@@ -219,15 +225,23 @@ impl CanonicalTensor for SplitTensor<'_> {
     }
 
     fn read_f32(&self, rows: Range<u64>, out: &mut [f32]) -> Result<(), ReadError> {
-        self.block
-            .read(self.file, rows, decode_f32, out)
-            .map_err(|source| self.error(source))
+        self.read(rows, out, StoredDtype::decode_f32)
     }
 
     fn read_bf16(&self, rows: Range<u64>, out: &mut [u16]) -> Result<(), ReadError> {
-        self.block
-            .read(self.file, rows, decode_bf16, out)
-            .map_err(|source| self.error(source))
+        self.read(rows, out, StoredDtype::decode_bf16)
+    }
+
+    fn read_blocks(
+        &self,
+        format: BlockFormat,
+        rows: Range<u64>,
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        match self.rows.read_stored_blocks(format, rows.clone(), out) {
+            Some(done) => done.map_err(|source| self.error(source)),
+            None => quantise_rows(self, (self.part, self.name), format, rows, out),
+        }
     }
 }
 
@@ -250,25 +264,29 @@ impl WeightSource for SplitCheckpoint {
             .profile()
             .canonical_name(part, name)
             .ok_or_else(missing)?;
-        let info = open.header.tensors.get(name).ok_or_else(missing)?;
-        let Element::Weight(dtype) = info.dtype else {
-            return Err(missing());
+        let entry = &self.manifest.parts[index];
+        let entry = entry.tensors.iter().find(|tensor| tensor.name == name);
+        let info = open.header.tensors.get(name);
+        let (entry, info) = entry.zip(info).ok_or_else(missing)?;
+        let (height, columns) = match entry.shape[..] {
+            [rows, columns] => (rows, columns),
+            _ => (1, entry.shape[0]),
         };
-        let columns = info.shape.last().copied().unwrap_or(1);
-        let block = Block {
-            dtype,
+        let rows = Rows {
+            file: &*open.file,
+            dtype: entry.dtype.into(),
             start: info.start,
             first: 0,
+            order: Order::Plain,
+            height,
             columns,
-            row_step: columns,
-            column_step: 1,
         };
         Ok(Box::new(SplitTensor {
             part,
             name,
-            shape: &info.shape,
-            block,
-            file: &*open.file,
+            shape: &entry.shape,
+            dtype: entry.dtype,
+            rows,
         }))
     }
 }
@@ -299,7 +317,7 @@ impl Checkpoint for SplitCheckpoint {
     fn stored_dtype(&self, part: Part, name: &str) -> Option<StoredDtype> {
         let entry = self.manifest.part(part)?;
         let tensor = entry.tensors.iter().find(|tensor| tensor.name == name)?;
-        Some(stored(tensor.dtype))
+        Some(tensor.dtype.into())
     }
 
     fn sidecars(&self) -> Result<Vec<Sidecar>, VocabularyError> {

@@ -5,7 +5,7 @@ use skein_base::codec::Writer;
 use skein_base::{Blake3, limits};
 
 use super::part::PartPlan;
-use super::{Sink, SplitError, SplitOptions, write_error, write_file};
+use super::{Loss, Sink, SplitError, SplitOptions, write_error, write_file};
 use crate::checkpoint::Checkpoint;
 use crate::files::read_small;
 use crate::hf::is_sidecar_file;
@@ -22,7 +22,15 @@ pub const JOURNAL_FILE: &str = "split.journal.json";
 pub(super) struct Journal {
     /// Of source and options; text, so that the file explains itself.
     fingerprint: String,
-    parts: Vec<PartEntry>,
+    parts: Vec<Done>,
+}
+
+/// A part that is complete, and what the conversion took from its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Done {
+    pub(super) entry: PartEntry,
+    pub(super) loss: Loss,
 }
 
 impl Journal {
@@ -62,16 +70,17 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(super) fn entry(&self, part: Part) -> Option<&PartEntry> {
-        self.parts.iter().find(|entry| entry.part == part)
+    pub(super) fn done(&self, part: Part) -> Option<&Done> {
+        self.parts.iter().find(|done| done.entry.part == part)
     }
 
-    pub(super) fn record(&mut self, sink: &dyn Sink, entry: PartEntry) -> Result<(), SplitError> {
-        if self.parts.contains(&entry) {
+    pub(super) fn record(&mut self, sink: &dyn Sink, done: Done) -> Result<(), SplitError> {
+        if self.parts.contains(&done) {
             return Ok(());
         }
-        self.parts.retain(|other| other.part != entry.part);
-        self.parts.push(entry);
+        self.parts
+            .retain(|other| other.entry.part != done.entry.part);
+        self.parts.push(done);
         self.save(sink)
     }
 
@@ -102,19 +111,16 @@ pub(super) fn fingerprint(
     options: &SplitOptions,
     plans: &[PartPlan<'_>],
 ) -> Result<Blake3, SplitError> {
-    let mut writer = Writer::domain("skein split journal 1");
+    let mut writer = Writer::domain("skein split journal 2");
     write_profile(&mut writer, source.profile());
-    writer.u8(match options.format {
-        None => 0,
-        Some(Dtype::F32) => 1,
-        Some(Dtype::Bf16) => 2,
-    });
+    writer.u8(options.format.map_or(0, number));
     for plan in plans {
         for tensor in &plan.tensors {
             writer
                 .bytes(tensor.name.as_bytes())
-                .u8(tensor.dtype.bytes() as u8);
-            let (rows, columns) = (tensor.rows(), tensor.columns());
+                .u8(number(tensor.dtype))
+                .u8(number(tensor.source.dtype()));
+            let (rows, columns) = tensor.dimensions();
             let mut row = vec![0.0; columns as usize];
             for index in [0, rows / 2, rows - 1] {
                 tensor.source.read_f32(index..index + 1, &mut row)?;
@@ -127,4 +133,13 @@ pub(super) fn fingerprint(
         }
     }
     Ok(Blake3::of(&writer.finish()))
+}
+
+fn number(dtype: Dtype) -> u8 {
+    match dtype {
+        Dtype::F32 => 1,
+        Dtype::Bf16 => 2,
+        Dtype::Q8 => 3,
+        Dtype::Q4 => 4,
+    }
 }

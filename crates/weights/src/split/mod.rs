@@ -7,12 +7,14 @@
 
 mod checkpoint;
 mod journal;
+mod loss;
 mod part;
 mod sink;
 
 pub(crate) use checkpoint::check_part;
 pub use checkpoint::{PartError, SplitCheckpoint, read_manifest};
 pub use journal::JOURNAL_FILE;
+pub use loss::Loss;
 pub use sink::{Sink, SinkFile};
 
 use std::io;
@@ -26,7 +28,7 @@ use crate::manifest::{
 use crate::part::{Part, Slice};
 use crate::slices::{PartSizes, SliceError, SlicePlan};
 use crate::source::{Dtype, ReadError};
-use journal::Journal;
+use journal::{Done, Journal};
 
 /// Why a model could not be split.
 #[derive(Debug, thiserror::Error)]
@@ -72,11 +74,20 @@ pub enum SplitError {
 pub struct SplitOptions {
     /// What to call the model; the checkpoint's own name if `None`.
     pub name: Option<String>,
-    /// Precision of all weights; as in the checkpoint if `None` (`f16` and quantised ones as
-    /// `f32`, in which they are exact).
+    /// Precision of all matrices; as in the checkpoint if `None`: what
+    /// [`StoredDtype::canonical`](crate::StoredDtype::canonical) says. Vectors keep theirs.
     pub format: Option<Dtype>,
     /// The slices to suggest.
     pub slices: SlicePlan,
+}
+
+/// What a split has made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The manifest, as written.
+    pub manifest: Manifest,
+    /// What the conversion took from the matrices, all together; zeros if it could take nothing.
+    pub loss: Loss,
 }
 
 /// How far a split or a verification is.
@@ -88,7 +99,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Writes `source` into `sink` and returns the manifest.
+/// Writes `source` into `sink`.
 ///
 /// May be repeated after any error or crash; `progress` is called about once per piece.
 pub fn split(
@@ -96,7 +107,7 @@ pub fn split(
     options: &SplitOptions,
     sink: &dyn Sink,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Manifest, SplitError> {
+) -> Result<Outcome, SplitError> {
     let plans = part::plan_all(source, options.format)?;
     let slices = options.slices.resolve(&sizes(source, &plans))?;
     let fingerprint = journal::fingerprint(source, options, &plans)?;
@@ -107,22 +118,30 @@ pub fn split(
         total,
         progress,
     };
+    let mut tensors = plans.iter().flat_map(|plan| &plan.tensors);
+    let is_lossy = tensors.any(part::TensorPlan::is_lossy);
     let mut parts: Vec<PartEntry> = Vec::with_capacity(plans.len());
+    let mut loss = Loss::default();
     for plan in &plans {
-        let kept = match journal.entry(plan.part) {
-            Some(entry) => part::keep(sink, entry, &mut count)?,
-            None => None,
+        let earlier = journal.done(plan.part);
+        let kept = match earlier {
+            Some(done) if part::is_kept(sink, &done.entry, &mut count)? => Some(done.clone()),
+            _ => None,
         };
-        let entry = match kept {
-            Some(entry) => entry,
-            None => part::write(source, plan, sink, &mut count)?,
+        let done = match kept {
+            Some(done) => done,
+            None => {
+                let (entry, loss) = part::write(plan, is_lossy, sink, &mut count)?;
+                Done { entry, loss }
+            }
         };
-        journal.record(sink, entry.clone())?;
-        parts.push(entry);
+        journal.record(sink, done.clone())?;
+        loss += done.loss;
+        parts.push(done.entry);
     }
     let manifest = finish(source, options, sink, (parts, slices))?;
     journal.remove(sink)?;
-    Ok(manifest)
+    Ok(Outcome { manifest, loss })
 }
 
 fn finish(

@@ -1,12 +1,13 @@
 //! Writing one part, or keeping what is there.
 
-use super::{Counter, Sink, SinkFile, SplitError, write_error};
+use super::{Counter, Loss, Sink, SinkFile, SplitError, write_error};
 use crate::checkpoint::Checkpoint;
 use crate::hashing::{FileHasher, FileHashes};
 use crate::manifest::{PartEntry, TensorEntry, file_name};
 use crate::part::Part;
 use crate::safetensors::{Layout, layout};
-use crate::source::{CanonicalTensor, Dtype};
+use crate::source::{CanonicalTensor, Dtype, ReadError, dimensions, encoded_rows};
+use crate::stored::StoredDtype;
 
 /// How many bytes of `f32` are in memory at once, unless a single row is longer.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -21,16 +22,14 @@ pub(super) struct TensorPlan<'a> {
 }
 
 impl TensorPlan<'_> {
-    pub(super) fn rows(&self) -> u64 {
-        if self.shape.len() == 1 {
-            1
-        } else {
-            self.shape[0]
-        }
+    /// Rows and columns; a vector is one row.
+    pub(super) fn dimensions(&self) -> (u64, u64) {
+        dimensions(self.source.as_ref())
     }
 
-    pub(super) fn columns(&self) -> u64 {
-        self.shape.last().copied().unwrap_or(1)
+    /// Whether some weights may change.
+    pub(super) fn is_lossy(&self) -> bool {
+        !self.source.dtype().is_exact_in(self.dtype)
     }
 }
 
@@ -51,10 +50,10 @@ pub(super) fn plan_all(
         let mut tensors = Vec::new();
         for spec in source.profile().tensors(part) {
             let source = source.tensor(part, spec.name)?;
-            // Vectors (norms, biases) are a thousandth of the bytes and used as f32: only matrices
-            // are converted, here as in loading, so that both give the same bits.
+            // What is not multiplied with is a small part of the bytes and used as f32: it is not
+            // converted, here as in loading, so that both give the same bits.
             let dtype = match format {
-                Some(format) if spec.shape.len() == 2 => format,
+                Some(format) if spec.is_product() => format,
                 _ => source.dtype(),
             };
             tensors.push(TensorPlan {
@@ -94,13 +93,14 @@ impl Output<'_, '_> {
     }
 }
 
+/// Writes a part. What the conversion takes from its weights is counted if `is_lossy`: if that of any
+/// part does.
 pub(super) fn write(
-    source: &dyn Checkpoint,
     plan: &PartPlan<'_>,
+    is_lossy: bool,
     sink: &dyn Sink,
     count: &mut Counter<'_>,
-) -> Result<PartEntry, SplitError> {
-    debug_assert!(source.profile().tensors(plan.part).len() == plan.tensors.len());
+) -> Result<(PartEntry, Loss), SplitError> {
     let name = file_name(plan.part);
     let fail = |source| write_error(sink, &name, source);
     let file = sink.create(&name).map_err(fail)?;
@@ -109,37 +109,43 @@ pub(super) fn write(
         hasher: FileHasher::default(),
         count,
     };
+    let mut loss = Loss::default();
     output.append(&plan.layout.header).map_err(fail)?;
     for &index in &plan.layout.order {
         let tensor = &plan.tensors[index];
-        let step = (PIECE_BYTES / (4 * tensor.columns())).max(1);
-        let mut first = 0;
-        while first < tensor.rows() {
-            let rows = first..(first + step).min(tensor.rows());
-            first = rows.end;
-            let bytes = read_piece(tensor, rows)?;
+        let (height, columns) = tensor.dimensions();
+        let step = (PIECE_BYTES / (4 * columns)).max(1);
+        for first in (0..height).step_by(step as usize) {
+            let rows = first..(first + step).min(height);
+            let bytes = encoded_rows(tensor.source.as_ref(), tensor.dtype, rows.clone())?;
+            if is_lossy && tensor.shape.len() == 2 {
+                count_loss(tensor, rows, &bytes, &mut loss)?;
+            }
             output.append(&bytes).map_err(fail)?;
         }
     }
     let hashes = output.hasher.finish();
     output.file.finish().map_err(fail)?;
-    Ok(entry(plan, hashes))
+    Ok((entry(plan, hashes), loss))
 }
 
-fn read_piece(tensor: &TensorPlan<'_>, rows: std::ops::Range<u64>) -> Result<Vec<u8>, SplitError> {
-    let values = ((rows.end - rows.start) * tensor.columns()) as usize;
-    Ok(match tensor.dtype {
-        Dtype::F32 => {
-            let mut piece = vec![0.0_f32; values];
-            tensor.source.read_f32(rows, &mut piece)?;
-            piece.iter().flat_map(|value| value.to_le_bytes()).collect()
-        }
-        Dtype::Bf16 => {
-            let mut piece = vec![0_u16; values];
-            tensor.source.read_bf16(rows, &mut piece)?;
-            piece.iter().flat_map(|value| value.to_le_bytes()).collect()
-        }
-    })
+fn count_loss(
+    tensor: &TensorPlan<'_>,
+    rows: std::ops::Range<u64>,
+    bytes: &[u8],
+    loss: &mut Loss,
+) -> Result<(), ReadError> {
+    let (_, columns) = tensor.dimensions();
+    let values = ((rows.end - rows.start) * columns) as usize;
+    let [mut before, mut after] = [vec![0.0; values], vec![0.0; values]];
+    tensor.source.read_f32(rows, &mut before)?;
+    let row_bytes = tensor.dtype.row_bytes(columns) as usize;
+    let pairs = bytes.chunks_exact(row_bytes);
+    for (bytes, row) in pairs.zip(after.chunks_exact_mut(columns as usize)) {
+        StoredDtype::from(tensor.dtype).decode_f32(bytes, row);
+    }
+    loss.add(&before, &after);
+    Ok(())
 }
 
 fn entry(plan: &PartPlan<'_>, hashes: FileHashes) -> PartEntry {
@@ -159,20 +165,20 @@ fn entry(plan: &PartPlan<'_>, hashes: FileHashes) -> PartEntry {
     }
 }
 
-/// The entry, if the file is still what it says.
-pub(super) fn keep(
+/// Whether the file is still what its entry says.
+pub(super) fn is_kept(
     sink: &dyn Sink,
     entry: &PartEntry,
     count: &mut Counter<'_>,
-) -> Result<Option<PartEntry>, SplitError> {
+) -> Result<bool, SplitError> {
     let fail = |source| write_error(sink, &entry.file, source);
     let file = match sink.open(&entry.file) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(fail(error)),
     };
     if entry.file != file_name(entry.part) || file.len() != entry.bytes {
-        return Ok(None);
+        return Ok(false);
     }
     let before = count.done;
     let hashes = FileHashes::of(&*file, &mut |bytes| count.add(bytes)).map_err(fail)?;
@@ -182,5 +188,5 @@ pub(super) fn keep(
     if !same {
         count.done = before;
     }
-    Ok(same.then(|| entry.clone()))
+    Ok(same)
 }

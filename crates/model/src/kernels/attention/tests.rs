@@ -1,4 +1,6 @@
 use super::*;
+use crate::lanes::InstructionSet;
+use crate::pool::Pool;
 use crate::testing::{Random, same_bits};
 
 const HEADS: usize = 6;
@@ -69,7 +71,10 @@ impl Case {
             }
             let q = &self.queries[start * HEADS * DIM..][..rows * HEADS * DIM];
             let mut part = vec![f32::NAN; q.len()];
-            attention(&pool, set, shape, &[span], q, &mut part);
+            let (mut items, spans) = (Vec::new(), [span]);
+            cut([HEADS, KV_HEADS], &spans, &mut items);
+            let machine = Machine { pool: &pool, set };
+            attention(machine, shape, (&spans, &items), q, &mut part);
             out.extend(part);
         }
         out

@@ -32,8 +32,21 @@ fn pack(w: &[f32], outputs: usize, inputs: usize, dtype: Dtype) -> Matrix {
         Dtype::F32 => unsafe { packer.pack_f32(0, w) },
         // SAFETY: as above.
         Dtype::Bf16 => unsafe { packer.pack_bf16(0, &to_bf16(w)) },
+        Dtype::Q8 | Dtype::Q4 => unreachable!("blocks have tests of their own"),
     }
     matrix
+}
+
+fn multiply(
+    pool: &Pool,
+    set: InstructionSet,
+    x: Rows<'_>,
+    w: &Matrix,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let machine = Machine { pool, set };
+    linear(machine, &mut Activations::default(), x, w, epilogue, out);
 }
 
 const STORE: Epilogue<'_> = Epilogue {
@@ -67,7 +80,7 @@ fn invariance_of_every_path() {
                             accumulate: false,
                         };
                         let x = Rows::new(&x[..rows * inputs], inputs);
-                        linear(&pool, set, x, &matrix, epilogue, &mut out);
+                        multiply(&pool, set, x, &matrix, epilogue, &mut out);
                         let what = format!(
                             "{outputs}x{inputs} {dtype} {set:?} {threads} threads, {rows} rows"
                         );
@@ -91,7 +104,7 @@ fn golden_digest() {
         let matrix = pack(&w, outputs, inputs, dtype);
         for set in InstructionSet::available() {
             let mut out = vec![0.0; rows * outputs];
-            linear(
+            multiply(
                 &Pool::new(2),
                 set,
                 Rows::new(&x, inputs),
@@ -120,7 +133,7 @@ fn accumulate_adds_to_what_is_there() {
         accumulate: true,
     };
     let set = InstructionSet::detect();
-    linear(
+    multiply(
         &Pool::new(1),
         set,
         Rows::new(&x, 20),

@@ -38,7 +38,7 @@ pub(crate) fn vectorised(set: InstructionSet, kernel: impl Kernel) {
         InstructionSet::Avx2 => unsafe { avx2(kernel) },
         // SAFETY: the machine has AVX-512F, as detection found.
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => unsafe { avx512(kernel) },
+        InstructionSet::Avx512 | InstructionSet::Avx512Vnni => unsafe { avx512(kernel) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => unreachable!("only detected instruction sets are constructed"),
     }

@@ -1,0 +1,239 @@
+//! Products with quantised weights: exact integer sums over blocks of 32, scaled in one fixed order.
+//!
+//! A row of activations is quantised block by block to signed bytes ([`activations`]); then, for each
+//! output, blocks upwards: `total = total + f32(sum) * (weight scale * activation scale)`, where `sum` is the
+//! exact integer sum of the block's 32 products. The product of the scales is rounded first, nothing is
+//! fused. Rows, threads, tiles and instruction sets take no part in any of it.
+
+pub(crate) mod activations;
+mod integers;
+pub(crate) mod packed;
+
+use std::ops::Range;
+
+use skein_weights::BlockFormat;
+
+use self::activations::Activations;
+use self::integers::{Eight, Form, Four, Integers, MAX_HEIGHT, dispatch_integers};
+use self::packed::{BlockMatrix, SCALES_BYTES};
+use super::linear::{Target, by_height};
+use crate::lanes::{InstructionSet, LANES, Lanes};
+use crate::pool::Pool;
+
+/// Shares of a product for each thread: whoever is free takes the next.
+const SHARES: usize = 8;
+/// From this many rows on, work is blocked.
+const MANY_ROWS: usize = 17;
+/// Panels handled together for many rows.
+const PANELS: usize = 8;
+/// Rows handled together for many rows, at most: half of it where tiles are four rows high.
+const ROWS: usize = 128;
+/// Blocks handled together for many rows: of a panel of `q8`, 13 KiB.
+const CHUNK: usize = 24;
+/// How far ahead weights are asked for, in bytes.
+const AHEAD: usize = 4096;
+
+/// `target = x * w^T`, threads sharing the outputs.
+///
+/// # Panics
+/// If the shapes do not match: the caller's own code fixes them.
+pub(crate) fn product(
+    pool: &Pool,
+    set: InstructionSet,
+    x: &Activations,
+    w: &BlockMatrix,
+    target: &Target<'_>,
+) {
+    assert_eq!(x.blocks(), w.blocks(), "inputs match");
+    let panels = w.panels();
+    let size = panels.div_ceil(pool.threads() * SHARES);
+    let size = if x.rows() < MANY_ROWS {
+        size
+    } else {
+        size.next_multiple_of(PANELS)
+    };
+    let job = Job { x, w, target };
+    pool.each(panels.div_ceil(size), &|index| {
+        let share = index * size..panels.min((index + 1) * size);
+        // SAFETY: `set` was detected on this machine, and `x` packed for it; shapes were checked; the
+        // panels of different shares are disjoint, so are the outputs that they write.
+        unsafe { run_job(set, &job, share) }
+    });
+}
+
+struct Job<'a> {
+    x: &'a Activations,
+    w: &'a BlockMatrix,
+    target: &'a Target<'a>,
+}
+
+dispatch_integers! {
+    /// # Safety
+    /// `set` is available, the activations are packed for it, shapes match, the outputs of `panels` are this
+    /// thread's alone.
+    unsafe fn run_job = job_body(job: &Job<'_>, panels: Range<usize>)
+}
+
+#[inline(always)]
+unsafe fn job_body<I: Integers>(job: &Job<'_>, panels: Range<usize>) {
+    // SAFETY: forwarded from the caller of `run_job`.
+    unsafe {
+        match job.w.format() {
+            BlockFormat::Q8 if job.x.rows() < MANY_ROWS => few_rows::<I, Eight>(job, panels),
+            BlockFormat::Q4 if job.x.rows() < MANY_ROWS => few_rows::<I, Four>(job, panels),
+            BlockFormat::Q8 => many_rows::<I, Eight>(job, panels),
+            BlockFormat::Q4 => many_rows::<I, Four>(job, panels),
+        }
+    }
+}
+
+/// Few rows: each panel streams through once, all tiles over it while it is in the first-level cache.
+///
+/// # Safety
+/// As for [`run_job`].
+#[inline(always)]
+unsafe fn few_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
+    let whole = 0..job.w.blocks();
+    for panel in panels {
+        for tile in 0..job.x.tiles() {
+            let rows = job.x.tile_rows(tile);
+            // SAFETY: the tile has `R` rows; the panel is one of the share's.
+            unsafe {
+                by_height!(rows.len(), R => {
+                    let mut total = [I::Floats::splat(0.0); R];
+                    run::<I, F, R, true>(job, rows.start, panel, whole.clone(), &mut total);
+                    for (r, total) in total.into_iter().enumerate() {
+                        job.target.store(total, rows.start + r, panel);
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Many rows: a group of panels at a time over a group of tiles, a chunk of blocks after another, so that the chunk of
+/// a panel stays in the first-level cache while the tiles pass, and that of the tiles in the second-level one.
+/// Totals wait in memory between chunks.
+///
+/// # Safety
+/// As for [`run_job`].
+#[inline(always)]
+unsafe fn many_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
+    let (blocks, tiles) = (job.w.blocks(), job.x.tiles());
+    let mut totals = vec![0.0f32; PANELS * ROWS * LANES];
+    let mut first = panels.start;
+    while first < panels.end {
+        let group = first..panels.end.min(first + PANELS);
+        let mut tile = 0;
+        while tile < tiles {
+            let last = tiles.min(tile + ROWS / MAX_HEIGHT);
+            totals.fill(0.0);
+            let mut block = 0;
+            while block < blocks {
+                let chunk = block..blocks.min(block + CHUNK);
+                for (index, panel) in group.clone().enumerate() {
+                    for (place, tile) in (tile..last).enumerate() {
+                        let rows = job.x.tile_rows(tile);
+                        let totals = &mut totals[(index * ROWS + place * MAX_HEIGHT) * LANES..];
+                        // SAFETY: the tile has `R` rows, for which there are totals; the panel is one of the share's.
+                        unsafe {
+                            by_height!(rows.len(), R => {
+                                stored_run::<I, F, R>(job, rows.start, panel, chunk.clone(), totals)
+                            })
+                        }
+                    }
+                }
+                block = chunk.end;
+            }
+            for (index, panel) in group.clone().enumerate() {
+                for (place, tile) in (tile..last).enumerate() {
+                    let totals = &totals[(index * ROWS + place * MAX_HEIGHT) * LANES..];
+                    for (row, total) in job.x.tile_rows(tile).zip(totals.chunks_exact(LANES)) {
+                        // SAFETY: sixteen values; row and panel exist.
+                        unsafe {
+                            job.target
+                                .store(I::Floats::load(total.as_ptr()), row, panel)
+                        };
+                    }
+                }
+            }
+            tile = last;
+        }
+        first = group.end;
+    }
+}
+
+/// [`run`] with totals that wait in memory.
+///
+/// # Safety
+/// As for [`run`]; `totals` holds `R` times sixteen values.
+#[inline(always)]
+unsafe fn stored_run<I: Integers, F: Form, const R: usize>(
+    job: &Job<'_>,
+    row: usize,
+    panel: usize,
+    blocks: Range<usize>,
+    totals: &mut [f32],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut total = [I::Floats::splat(0.0); R];
+        for (total, stored) in total.iter_mut().zip(totals.chunks_exact(LANES)) {
+            *total = I::Floats::load(stored.as_ptr());
+        }
+        run::<I, F, R, false>(job, row, panel, blocks, &mut total);
+        for (total, stored) in total.into_iter().zip(totals.chunks_exact_mut(LANES)) {
+            total.store(stored.as_mut_ptr());
+        }
+    }
+}
+
+/// Adds some blocks of a panel to the totals of the tile of `R` rows that begins at `row`. `FRESH`: the panel comes
+/// from memory, one stream.
+///
+/// # Safety
+/// As for [`run_job`]; the tile, the panel and the blocks exist.
+#[inline(always)]
+unsafe fn run<I: Integers, F: Form, const R: usize, const FRESH: bool>(
+    job: &Job<'_>,
+    row: usize,
+    panel: usize,
+    blocks: Range<usize>,
+    total: &mut [I::Floats; R],
+) {
+    // SAFETY: a panel has blocks of `F::STRIDE` bytes, a tile as many times `R` scales, starts and packed quads.
+    unsafe {
+        let mut w = job.w.panel(panel).add(blocks.start * F::STRIDE);
+        let (x, scales, starts) = job.x.pointers(row);
+        let step = job.x.block_bytes() * R;
+        let mut x = x.add(blocks.start * step);
+        let mut scales = scales.add(blocks.start * R);
+        let mut starts = starts.add(blocks.start * R);
+        for _ in blocks {
+            if FRESH {
+                let mut line = 0;
+                while line < F::STRIDE {
+                    I::prefetch(w.wrapping_add(AHEAD + line), job.x.tiles() == 1);
+                    line += 64;
+                }
+            }
+            let weight_scales = I::load_f16(w.cast());
+            let sums = F::sums::<I, R>(x, w.add(SCALES_BYTES), starts);
+            let mut r = 0;
+            while r < R {
+                let scale = weight_scales.mul(I::Floats::splat(*scales.add(r)));
+                total[r] = total[r].add(sums[r].mul(scale));
+                r += 1;
+            }
+            w = w.add(F::STRIDE);
+            x = x.add(step);
+            scales = scales.add(R);
+            starts = starts.add(R);
+        }
+    }
+}
+
+const _: () = assert!(SCALES_BYTES == 2 * LANES);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! Integer kernels of x86-64.
+//!
+//! No closures here, `map` among them: they would be compiled without the instruction set.
+
+use std::arch::x86_64::*;
+
+use super::Integers;
+use crate::lanes::{Avx2Lanes, Avx512Lanes};
+
+/// AVX2 with F16C.
+pub(crate) struct Avx2;
+
+/// AVX-512 with VNNI.
+pub(crate) struct Vnni;
+
+/// The word at place `index`, in every lane.
+///
+/// # Safety
+/// AVX2 is enabled, and the word is there.
+#[inline(always)]
+unsafe fn word(x: *const u8, index: usize) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe { _mm256_set1_epi32(x.cast::<i32>().add(index).read_unaligned()) }
+}
+
+/// See [`Integers::prefetch`].
+#[inline(always)]
+fn ask(from: *const u8, once: bool) {
+    // SAFETY: a hint; any address is good.
+    unsafe {
+        if once {
+            _mm_prefetch::<_MM_HINT_NTA>(from.cast());
+        } else {
+            _mm_prefetch::<_MM_HINT_T0>(from.cast());
+        }
+    }
+}
+
+/// Thirty-two bytes.
+///
+/// # Safety
+/// AVX2 is enabled, and the bytes are there.
+#[inline(always)]
+unsafe fn bytes(w: *const u8) -> __m256i {
+    // SAFETY: the caller's.
+    unsafe { _mm256_loadu_si256(w.cast()) }
+}
+
+impl Integers for Avx2 {
+    type Floats = Avx2Lanes;
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Avx2Lanes {
+        // SAFETY: the caller's: sixteen readable values, F16C.
+        unsafe {
+            let low = _mm_loadu_si128(from.cast());
+            let high = _mm_loadu_si128(from.add(8).cast());
+            Avx2Lanes(_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_q8<const R: usize>(
+        x: *const u8,
+        w: *const u8,
+        starts: *const i32,
+    ) -> [Avx2Lanes; R] {
+        // SAFETY: the caller's: eight groups of `R` rows, of sixteen outputs.
+        unsafe {
+            let mask = _mm256_set1_epi16(0xff);
+            let mut sums = [[_mm256_setzero_si256(); 2]; R];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                *sums = [_mm256_set1_epi32(*starts.add(r)); 2];
+            }
+            for group in 0..8 {
+                let low = bytes(w.add(group * 64));
+                let high = bytes(w.add(group * 64 + 32));
+                let even = [_mm256_and_si256(low, mask), _mm256_and_si256(high, mask)];
+                let odd = [_mm256_srli_epi16::<8>(low), _mm256_srli_epi16::<8>(high)];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let (first, second) = (
+                        word(x, (group * R + r) * 2),
+                        word(x, (group * R + r) * 2 + 1),
+                    );
+                    let mut half = 0;
+                    while half < 2 {
+                        // At most 255 * 127 twice: exact in 32 bits.
+                        let one = _mm256_madd_epi16(even[half], first);
+                        let other = _mm256_madd_epi16(odd[half], second);
+                        sums[half] = _mm256_add_epi32(sums[half], _mm256_add_epi32(one, other));
+                        half += 1;
+                    }
+                }
+            }
+            let mut floats = [Avx2Lanes(_mm256_setzero_ps(), _mm256_setzero_ps()); R];
+            for (float, [low, high]) in floats.iter_mut().zip(sums) {
+                *float = Avx2Lanes(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high));
+            }
+            floats
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_q4<const R: usize>(
+        x: *const u8,
+        w: *const u8,
+        starts: *const i32,
+    ) -> [Avx2Lanes; R] {
+        // SAFETY: the caller's: four double groups of `R` rows, of sixteen outputs.
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            let mut sums = [[_mm256_setzero_si256(); 2]; R];
+            for group in 0..4 {
+                let low = bytes(w.add(group * 64));
+                let high = bytes(w.add(group * 64 + 32));
+                let first = [_mm256_and_si256(low, mask), _mm256_and_si256(high, mask)];
+                let second = [
+                    _mm256_and_si256(_mm256_srli_epi16::<4>(low), mask),
+                    _mm256_and_si256(_mm256_srli_epi16::<4>(high), mask),
+                ];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let one = word(x, 2 * group * R + r);
+                    let other = word(x, (2 * group + 1) * R + r);
+                    let mut half = 0;
+                    while half < 2 {
+                        // Sixteen products of at most 15 * 128 make 30720: exact in 16 bits.
+                        let one = _mm256_maddubs_epi16(first[half], one);
+                        let other = _mm256_maddubs_epi16(second[half], other);
+                        sums[half] = _mm256_add_epi16(sums[half], _mm256_add_epi16(one, other));
+                        half += 1;
+                    }
+                }
+            }
+            let ones = _mm256_set1_epi16(1);
+            let mut floats = [Avx2Lanes(_mm256_setzero_ps(), _mm256_setzero_ps()); R];
+            for (r, (float, [low, high])) in floats.iter_mut().zip(sums).enumerate() {
+                let start = _mm256_set1_epi32(*starts.add(r));
+                let low = _mm256_add_epi32(start, _mm256_madd_epi16(low, ones));
+                let high = _mm256_add_epi32(start, _mm256_madd_epi16(high, ones));
+                *float = Avx2Lanes(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high));
+            }
+            floats
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8, once: bool) {
+        ask(from, once);
+    }
+}
+
+/// # Safety
+/// AVX-512F is enabled.
+#[inline(always)]
+unsafe fn to_floats<const R: usize>(sums: [__m512i; R]) -> [Avx512Lanes; R] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut floats = [Avx512Lanes(_mm512_setzero_ps()); R];
+        for (float, sum) in floats.iter_mut().zip(sums) {
+            *float = Avx512Lanes(_mm512_cvtepi32_ps(sum));
+        }
+        floats
+    }
+}
+
+impl Integers for Vnni {
+    type Floats = Avx512Lanes;
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Avx512Lanes {
+        // SAFETY: the caller's: sixteen readable values.
+        unsafe { Avx512Lanes(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_q8<const R: usize>(
+        x: *const u8,
+        w: *const u8,
+        starts: *const i32,
+    ) -> [Avx512Lanes; R] {
+        // SAFETY: the caller's: eight groups of `R` rows, of sixteen outputs.
+        unsafe {
+            let mut sums = [_mm512_setzero_si512(); R];
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_set1_epi32(*starts.add(r));
+            }
+            for group in 0..8 {
+                let weights = _mm512_loadu_si512(w.add(group * 64).cast());
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = x.cast::<i32>().add(group * R + r).read_unaligned();
+                    *sum = _mm512_dpbusd_epi32(*sum, weights, _mm512_set1_epi32(x));
+                }
+            }
+            to_floats(sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_q4<const R: usize>(
+        x: *const u8,
+        w: *const u8,
+        starts: *const i32,
+    ) -> [Avx512Lanes; R] {
+        // SAFETY: the caller's: four double groups of `R` rows, of sixteen outputs.
+        unsafe {
+            let mask = _mm512_set1_epi8(15);
+            let mut sums = [_mm512_setzero_si512(); R];
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_set1_epi32(*starts.add(r));
+            }
+            for group in 0..4 {
+                let weights = _mm512_loadu_si512(w.add(group * 64).cast());
+                let halves = [
+                    _mm512_and_si512(weights, mask),
+                    _mm512_and_si512(_mm512_srli_epi16::<4>(weights), mask),
+                ];
+                for (half, weights) in halves.into_iter().enumerate() {
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let at = (2 * group + half) * R + r;
+                        let x = x.cast::<i32>().add(at).read_unaligned();
+                        *sum = _mm512_dpbusd_epi32(*sum, weights, _mm512_set1_epi32(x));
+                    }
+                }
+            }
+            to_floats(sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8, once: bool) {
+        ask(from, once);
+    }
+}
