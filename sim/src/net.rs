@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use skein_base::{ModelId, NodeId};
-use skein_model::KvPages;
+use skein_model::{KvFormat, KvPages};
 use skein_routing::{
     Inbox, Incoming, Mode, ModelSpec, Pipeline, PipelineConfig, Post, PostError, StageRecord,
     StaticDirectory,
@@ -160,11 +160,11 @@ impl Net {
         let model = load(&self.checkpoint, self.slice(&record.layers));
         let identity = SliceIdentity {
             model: ModelId([3; 32]),
-            numerics: model.numerics_id(),
+            numerics: model.numerics_id(KvFormat::F32),
             layers: record.layers.clone(),
         };
-        let page = KvPages::page_bytes_of(model.profile(), model.slice());
-        let stage = ModelStage::new(model, page * u64::from(PAGES));
+        let page = KvPages::page_bytes_of(model.profile(), model.slice(), KvFormat::F32);
+        let stage = ModelStage::new(model, KvFormat::F32, page * u64::from(PAGES));
         let config = HostConfig {
             open_timeout: Duration::from_millis(200),
             idle_timeout: Duration::from_secs(30),
@@ -182,7 +182,7 @@ impl Net {
         let profile = self.checkpoint.profile();
         let spec = ModelSpec {
             model: ModelId([3; 32]),
-            numerics: load(&self.checkpoint, self.slice(&(0..1))).numerics_id(),
+            numerics: load(&self.checkpoint, self.slice(&(0..1))).numerics_id(KvFormat::F32),
             layers: profile.layers,
             hidden: profile.hidden,
             vocabulary: profile.vocabulary,

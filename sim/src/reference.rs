@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
+use skein_model::{Input, KvFormat, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
 use skein_runtime::FsFolder;
 use skein_serving::{ClientId, Request};
 use skein_text::{Sampler, SamplingParams};
@@ -60,7 +60,7 @@ pub fn requests(random: &mut Random, vocabulary: u32, count: usize) -> Vec<Reque
 
 /// What one process says, without scheduler, pages of others, or network.
 pub fn alone(model: &SliceModel, request: &Request) -> Tokens {
-    let mut kv = KvPages::new(model.profile(), model.slice(), 64 << 20);
+    let mut kv = KvPages::new(model.profile(), model.slice(), KvFormat::F32, 64 << 20);
     let mut sequence = kv.sequence();
     let mut sampler = Sampler::new(request.sampling.clone(), &request.prompt);
     let mut fed = request.prompt.clone();

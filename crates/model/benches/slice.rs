@@ -13,7 +13,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, Sequence, SliceModel, Stream};
+use skein_model::{
+    Input, KvFormat, KvPages, Output, Pool, ScoreRows, Segment, Sequence, SliceModel, Stream,
+};
 use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScaling};
 use skein_weights::source::{CanonicalTensor, ReadError, quantise_rows};
 use skein_weights::{BlockFormat, Dtype, Part, Profile, Slice, WeightSource};
@@ -165,7 +167,7 @@ fn main() {
             / 1e9
     };
     let model = SliceModel::load(&source, whole.clone(), None, pool).expect("loads");
-    let mut kv = KvPages::new(&source.0, &whole, 1 << 30);
+    let mut kv = KvPages::new(&source.0, &whole, KvFormat::F32, 1 << 30);
     println!("{dtype}, {threads} threads, {:?}", model.instruction_set());
     let bytes = dtype.row_bytes(32) as f64 / 32.0;
     let parameters = model.bytes_per_step() as f64 / bytes;

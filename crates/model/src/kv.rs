@@ -3,7 +3,7 @@
 //! A page holds [`PAGE_POSITIONS`] consecutive positions, begun at a multiple of that, over all
 //! layers of the slice. Per layer: keys as `[kv head][half of 16 positions][head dim][16]`, so that
 //! sixteen positions are vector lanes of a score; values as `[kv head][position][head dim]`, the
-//! head padded to a multiple of sixteen.
+//! head padded to a multiple of sixteen; as bytes, then `[kv head][keys, values][position]` scales.
 
 mod table;
 
@@ -17,6 +17,42 @@ pub use self::table::{PageCopy, PageTable, Sequence};
 /// Positions in one page; also the tile of attention, at absolute positions.
 pub const PAGE_POSITIONS: usize = 32;
 
+/// How keys and values are held. It changes the answers, so it is part of the numerics id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvFormat {
+    /// As they were computed.
+    #[default]
+    F32,
+    /// Rounded to signed bytes when they are written, with a scale for each position and head: about a quarter of
+    /// the memory.
+    Int8,
+}
+
+impl KvFormat {
+    fn value_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Int8 => 1,
+        }
+    }
+
+    /// Bytes of scales of one position and head.
+    fn scale_bytes(self) -> usize {
+        match self {
+            Self::F32 => 0,
+            Self::Int8 => 2 * size_of::<f32>(),
+        }
+    }
+
+    /// Its name in settings and digests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// There is no room: release sequences, then try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{needed} more KV pages are needed, {free} are free")]
@@ -27,7 +63,7 @@ pub struct KvFull {
     pub free: usize,
 }
 
-/// Where things lie in a page.
+/// Where things lie in a page, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageLayout {
     pub(crate) layers: usize,
@@ -35,36 +71,48 @@ pub(crate) struct PageLayout {
     pub(crate) head_dim: usize,
     /// `head_dim`, rounded up to whole lanes.
     pub(crate) padded_dim: usize,
+    pub(crate) format: KvFormat,
 }
 
 impl PageLayout {
-    fn new(profile: &Profile, slice: &Slice) -> Self {
+    fn new(profile: &Profile, slice: &Slice, format: KvFormat) -> Self {
         let head_dim = profile.head_dim as usize;
         Self {
             layers: slice.layers.len(),
             kv_heads: profile.kv_heads as usize,
             head_dim,
             padded_dim: head_dim.next_multiple_of(LANES),
+            format,
         }
     }
 
-    fn layer_values(&self) -> usize {
-        self.kv_heads * PAGE_POSITIONS * (self.head_dim + self.padded_dim)
+    /// Bytes of `width` values of one head at all positions of a page.
+    fn head_bytes(&self, width: usize) -> usize {
+        PAGE_POSITIONS * width * self.format.value_bytes()
     }
 
-    fn page_values(&self) -> usize {
-        self.layers * self.layer_values()
+    fn layer_bytes(&self) -> usize {
+        let values = self.head_bytes(self.head_dim + self.padded_dim);
+        self.kv_heads * (values + PAGE_POSITIONS * self.format.scale_bytes())
+    }
+
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.layers * self.layer_bytes()
     }
 
     /// Where the keys of a head begin.
     pub(crate) fn keys(&self, layer: usize, head: usize) -> usize {
-        layer * self.layer_values() + head * PAGE_POSITIONS * self.head_dim
+        layer * self.layer_bytes() + head * self.head_bytes(self.head_dim)
     }
 
     /// Where the values of a head begin.
     pub(crate) fn values(&self, layer: usize, head: usize) -> usize {
-        let keys = self.kv_heads * PAGE_POSITIONS * self.head_dim;
-        layer * self.layer_values() + keys + head * PAGE_POSITIONS * self.padded_dim
+        self.keys(layer, self.kv_heads) + head * self.head_bytes(self.padded_dim)
+    }
+
+    /// Where the scales of a head's keys begin, one for each position; those of its values follow.
+    pub(crate) fn scales(&self, layer: usize, head: usize) -> usize {
+        self.values(layer, self.kv_heads) + head * PAGE_POSITIONS * self.format.scale_bytes()
     }
 }
 
@@ -74,14 +122,14 @@ pub struct KvPages {
     layout: PageLayout,
     table: PageTable,
     /// Memory by page; `None` until first used.
-    pages: Vec<Option<Buffer<f32>>>,
+    pages: Vec<Option<Buffer<u8>>>,
 }
 
 impl KvPages {
     /// As many pages as fit in `budget` bytes; memory is taken as pages are first used.
-    pub fn new(profile: &Profile, slice: &Slice, budget: u64) -> Self {
-        let layout = PageLayout::new(profile, slice);
-        let count = budget / (layout.page_values() as u64 * 4);
+    pub fn new(profile: &Profile, slice: &Slice, format: KvFormat, budget: u64) -> Self {
+        let layout = PageLayout::new(profile, slice, format);
+        let count = budget / layout.page_bytes() as u64;
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         Self {
             layout,
@@ -92,7 +140,12 @@ impl KvPages {
 
     /// Bytes of one page.
     pub fn page_bytes(&self) -> u64 {
-        self.layout.page_values() as u64 * 4
+        self.layout.page_bytes() as u64
+    }
+
+    /// How keys and values are held.
+    pub fn format(&self) -> KvFormat {
+        self.layout.format
     }
 
     /// Pages in the budget.
@@ -106,8 +159,8 @@ impl KvPages {
     }
 
     /// Bytes of one page for a slice of a profile, without making a store.
-    pub fn page_bytes_of(profile: &Profile, slice: &Slice) -> u64 {
-        PageLayout::new(profile, slice).page_values() as u64 * 4
+    pub fn page_bytes_of(profile: &Profile, slice: &Slice, format: KvFormat) -> u64 {
+        PageLayout::new(profile, slice, format).page_bytes() as u64
     }
 
     pub(crate) fn layout(&self) -> PageLayout {
@@ -162,21 +215,21 @@ impl KvPages {
     }
 
     fn copy(&mut self, from: u32, to: u32) {
-        let values = self.layout.page_values();
+        let bytes = self.layout.page_bytes();
         let memory = self.pages[to as usize].take();
-        let mut memory = memory.unwrap_or_else(|| Buffer::zeroed(values));
+        let mut memory = memory.unwrap_or_else(|| Buffer::zeroed(bytes));
         if let Some(source) = &self.pages[from as usize] {
             memory.as_mut_slice().copy_from_slice(source.as_slice());
         }
         self.pages[to as usize] = Some(memory);
     }
 
-    /// A read of a page that was given up must show itself in tests.
+    /// A read of a page that was given up must show itself in tests: values and scales are NaN.
     fn spoil(&mut self, freed: &[u32]) {
         if cfg!(debug_assertions) {
             for page in freed {
                 if let Some(memory) = &mut self.pages[*page as usize] {
-                    memory.as_mut_slice().fill(f32::NAN);
+                    memory.as_mut_slice().fill(u8::MAX);
                 }
             }
         }
@@ -186,11 +239,11 @@ impl KvPages {
     /// `sequence.len()` on, in pages that are its own.
     ///
     /// Pointers instead of references: threads write different positions of one page at once.
-    pub(crate) fn page_pointers(&mut self, sequence: &Sequence, pointers: &mut Vec<*mut f32>) {
+    pub(crate) fn page_pointers(&mut self, sequence: &Sequence, pointers: &mut Vec<*mut u8>) {
         self.table.check(sequence);
-        let values = self.layout.page_values();
+        let bytes = self.layout.page_bytes();
         let pointer = |page: &u32| {
-            let memory = self.pages[*page as usize].get_or_insert_with(|| Buffer::zeroed(values));
+            let memory = self.pages[*page as usize].get_or_insert_with(|| Buffer::zeroed(bytes));
             memory.as_mut_slice().as_mut_ptr()
         };
         pointers.clear();
@@ -215,14 +268,15 @@ mod tests {
     fn store(pages: u64) -> KvPages {
         let profile = profile(Family::Qwen2);
         let slice = Slice::whole(profile.layers);
-        let budget = pages * KvPages::page_bytes_of(&profile, &slice);
-        KvPages::new(&profile, &slice, budget + 1)
+        let format = KvFormat::F32;
+        let budget = pages * KvPages::page_bytes_of(&profile, &slice, format);
+        KvPages::new(&profile, &slice, format, budget + 1)
     }
 
     fn pointers(kv: &mut KvPages, sequence: &Sequence) -> Vec<*mut f32> {
         let mut pointers = Vec::new();
         kv.page_pointers(sequence, &mut pointers);
-        pointers
+        pointers.into_iter().map(|page| page.cast()).collect()
     }
 
     fn fill(kv: &mut KvPages, sequence: &mut Sequence, rows: usize, value: f32) {
@@ -300,5 +354,20 @@ mod tests {
         let sequence = one.sequence();
         let release = std::panic::AssertUnwindSafe(|| other.release(sequence));
         assert!(std::panic::catch_unwind(release).is_err());
+    }
+
+    #[test]
+    fn bytes_take_about_a_quarter() {
+        let profile = profile(Family::Qwen2);
+        let slice = Slice::whole(profile.layers);
+        let of = |format| KvPages::page_bytes_of(&profile, &slice, format);
+        let (floats, bytes) = (of(KvFormat::F32), of(KvFormat::Int8));
+        assert!(
+            bytes > floats / 4 && bytes < floats / 2,
+            "{floats} and {bytes}"
+        );
+        let layout = PageLayout::new(&profile, &slice, KvFormat::Int8);
+        let last = layout.scales(layout.layers - 1, layout.kv_heads);
+        assert_eq!(last, layout.page_bytes(), "scales are the end of a layer");
     }
 }

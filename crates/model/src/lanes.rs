@@ -77,6 +77,8 @@ pub(crate) trait Lanes: Copy {
     /// Widens sixteen `bf16`, exactly. Lane `i` is at place [`bf16_place`]`(i)`: lanes `i` and
     /// `i + 8` share a 32-bit word, so that a shift and a mask widen eight each.
     unsafe fn load_bf16(from: *const u16) -> Self;
+    /// Widens sixteen signed bytes, exactly.
+    unsafe fn load_i8(from: *const i8) -> Self;
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -171,6 +173,13 @@ impl Lanes for ScalarLanes {
         Self(std::array::from_fn(|lane| {
             f32::from_bits(u32::from(bits[bf16_place(lane)]) << 16)
         }))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        // SAFETY: the caller gives sixteen readable values.
+        let bytes = unsafe { from.cast::<[i8; LANES]>().read_unaligned() };
+        Self(bytes.map(f32::from))
     }
 
     #[inline(always)]
@@ -286,6 +295,19 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn load_i8(from: *const i8) -> Self {
+            // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
+            unsafe {
+                let bytes = _mm_loadu_si128(from.cast());
+                let high = _mm_unpackhi_epi64(bytes, bytes);
+                Self(
+                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
+                )
+            }
+        }
+
+        #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: the contract of `Lanes`: room for sixteen values, unaligned stores.
             unsafe {
@@ -386,6 +408,15 @@ mod x86 {
                 let bits = _mm512_sllv_epi32(bits, shifts);
                 let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
                 Self(_mm512_castsi512_ps(_mm512_and_si512(bits, mask)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_i8(from: *const i8) -> Self {
+            // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
+            unsafe {
+                let bytes = _mm_loadu_si128(from.cast());
+                Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)))
             }
         }
 

@@ -24,7 +24,7 @@ pub mod train;
 #[cfg(feature = "twin")]
 pub mod twin;
 
-pub use kv::{KvFull, KvPages, Sequence};
+pub use kv::{KvFormat, KvFull, KvPages, Sequence};
 pub use lanes::InstructionSet;
 pub use pool::Pool;
 pub use slice::{

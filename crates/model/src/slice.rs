@@ -13,7 +13,7 @@ use skein_weights::{Dtype, Part, Profile, Slice, WeightSource};
 
 use crate::kernels::linear::Matrix;
 use crate::kernels::pointwise::Norm;
-use crate::kv::{PAGE_POSITIONS, Sequence};
+use crate::kv::{KvFormat, PAGE_POSITIONS, Sequence};
 use crate::lanes::InstructionSet;
 use crate::pool::Pool;
 
@@ -238,8 +238,8 @@ impl SliceModel {
 
     /// What fixes the bits of the answers, beside the model: kernel revision, conversion of
     /// weights, KV format, tile of attention. Not the instruction set, threads or cut.
-    pub fn numerics_id(&self) -> NumericsId {
-        numerics_id(self.format)
+    pub fn numerics_id(&self, kv: KvFormat) -> NumericsId {
+        numerics_id(self.format, kv)
     }
 
     /// Bytes of weights held in memory.
@@ -261,9 +261,9 @@ impl SliceModel {
     }
 }
 
-/// What fixes the bits of answers beside the model, for weights held as `format` (or as stored): see
-/// [`SliceModel::numerics_id`].
-pub fn numerics_id(format: Option<Dtype>) -> NumericsId {
+/// What fixes the bits of answers beside the model, for weights held as `format` (or as stored) and keys and values
+/// as `kv`: see [`SliceModel::numerics_id`].
+pub fn numerics_id(format: Option<Dtype>, kv: KvFormat) -> NumericsId {
     let mut writer = Writer::domain("skein numerics v1");
     // As f32, quantised weights meet activations that are not: another answer than as stored.
     writer.u32(KERNEL_REVISION).bytes(match format {
@@ -275,7 +275,7 @@ pub fn numerics_id(format: Option<Dtype>) -> NumericsId {
     });
     writer
         .bytes(b"activations f32, of blocks int8")
-        .bytes(b"kv f32")
+        .bytes(format!("kv {}", kv.name()).as_bytes())
         .u32(PAGE_POSITIONS as u32);
     NumericsId(Blake3::of(&writer.finish()).0)
 }

@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
+use skein_model::{Input, KvFormat, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
 use skein_weights::{Dtype, Slice, WeightSource as _};
 
 struct Counting;
@@ -58,7 +58,7 @@ fn a_step_of_decoding_allocates_its_answer_alone() {
 fn allocations(format: Option<Dtype>, threads: usize) -> usize {
     let source = fixtures::open("qwen3");
     let slice = Slice::whole(source.profile().layers);
-    let mut kv = KvPages::new(source.profile(), &slice, 16 << 20);
+    let mut kv = KvPages::new(source.profile(), &slice, KvFormat::F32, 16 << 20);
     let pool = Arc::new(Pool::new(threads));
     let model = SliceModel::load(&source, slice, format, pool).unwrap();
     let mut sequence = kv.sequence();

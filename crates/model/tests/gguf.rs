@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
+use skein_model::{Input, KvFormat, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
 use skein_weights::gguf::GgufCheckpoint;
 use skein_weights::{Dtype, Slice, WeightSource as _};
 
@@ -32,7 +32,7 @@ struct Record {
 
 fn load(source: &GgufCheckpoint, format: Option<Dtype>) -> (SliceModel, KvPages) {
     let slice = Slice::whole(source.profile().layers);
-    let kv = KvPages::new(source.profile(), &slice, 16 << 20);
+    let kv = KvPages::new(source.profile(), &slice, KvFormat::F32, 16 << 20);
     let model = SliceModel::load(source, slice, format, Arc::new(Pool::new(1))).unwrap();
     (model, kv)
 }

@@ -10,7 +10,7 @@ mod fixtures;
 use std::sync::Arc;
 
 use fixtures::{Case, TOLERANCE, best, cases, open, relative_error};
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
+use skein_model::{Input, KvFormat, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
 use skein_weights::{Slice, WeightSource as _};
 
 /// A whole model with the KV of one session.
@@ -24,7 +24,7 @@ impl Session {
     fn new(name: &str) -> Self {
         let source = open(name);
         let slice = Slice::whole(source.profile().layers);
-        let kv = KvPages::new(source.profile(), &slice, 16 << 20);
+        let kv = KvPages::new(source.profile(), &slice, KvFormat::F32, 16 << 20);
         let all = (0..source.profile().vocabulary).collect();
         let model = SliceModel::load(&source, slice, None, Arc::new(Pool::new(1))).unwrap();
         Self { model, kv, all }

@@ -14,6 +14,7 @@ pub mod delay;
 pub mod network;
 pub mod peer;
 pub mod pipeline;
+pub mod quality;
 pub mod stages;
 pub mod world;
 

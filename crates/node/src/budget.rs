@@ -2,6 +2,7 @@
 //! is enough. Decides only; measures nothing.
 
 use skein_base::ByteSize;
+use skein_model::kv::{KvFormat, KvPages, PAGE_POSITIONS};
 use skein_weights::checkpoint::{Checkpoint, StoredDtype};
 use skein_weights::profile::STACKS;
 use skein_weights::{Dtype, Part, Profile, Slice};
@@ -50,25 +51,30 @@ fn hint(smaller: Option<Dtype>) -> String {
     })
 }
 
-/// What `slice` of a checkpoint needs if it is held as `format`, or as it is stored.
-pub fn needs(checkpoint: &dyn Checkpoint, slice: &Slice, format: Option<Dtype>) -> Needs {
+/// What `slice` of a checkpoint needs if its weights are held as `format`, or as they are stored, and keys and values as
+/// `kv`.
+pub fn needs(
+    checkpoint: &dyn Checkpoint,
+    slice: &Slice,
+    format: Option<Dtype>,
+    kv: KvFormat,
+) -> Needs {
     let profile = checkpoint.profile();
     let parts = slice.parts(profile.tied);
     let weights = parts
         .into_iter()
         .map(|part| part_bytes(checkpoint, part, format))
         .sum();
-    let layers = u64::from(slice.layers.end - slice.layers.start);
     Needs {
         weights,
-        position: kv_bytes(profile, layers),
+        position: kv_bytes(profile, slice, kv),
         context: u64::from(profile.context),
     }
 }
 
-/// Bytes of keys and values of one position in `layers` layers: two vectors of f32 each.
-pub fn kv_bytes(profile: &Profile, layers: u64) -> u64 {
-    2 * 4 * layers * u64::from(profile.kv_width())
+/// Bytes of keys and values of one position in the layers of a slice.
+pub fn kv_bytes(profile: &Profile, slice: &Slice, format: KvFormat) -> u64 {
+    KvPages::page_bytes_of(profile, slice, format).div_ceil(PAGE_POSITIONS as u64)
 }
 
 /// Bytes of one part as it is held.
@@ -102,9 +108,10 @@ fn held(checkpoint: &dyn Checkpoint, part: Part, name: &'static str) -> Dtype {
 /// The first format in which `slice` would take about half of what it takes, or less.
 pub fn smaller(checkpoint: &dyn Checkpoint, slice: &Slice, now: Needs) -> Option<Dtype> {
     let most = now.weights / 5 * 3;
+    let weights = |format| needs(checkpoint, slice, Some(format), KvFormat::F32).weights;
     [Dtype::Bf16, Dtype::Q8, Dtype::Q4]
         .into_iter()
-        .find(|format| needs(checkpoint, slice, Some(*format)).weights <= most)
+        .find(|format| weights(*format) <= most)
 }
 
 /// The user's wishes.

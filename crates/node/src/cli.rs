@@ -4,6 +4,7 @@ mod answerer;
 pub mod args;
 mod bench;
 mod bench_pipeline;
+mod bench_quality;
 mod bench_world;
 mod chat;
 mod config;
@@ -104,6 +105,7 @@ fn dispatch(cli: Cli, console: Console) -> Result<ExitCode, CommandError> {
         Command::Bench(BenchCommand::Model(args)) => bench::bench(&context, &args),
         Command::Bench(BenchCommand::Pipeline(args)) => bench_pipeline::bench(&context, &args),
         Command::Bench(BenchCommand::World(args)) => bench_world::bench(&context, &args),
+        Command::Bench(BenchCommand::Quality(args)) => bench_quality::bench(&context, &args),
         Command::Keys(KeysCommand::New(args)) => keys::new(&context, &args),
     }
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use skein_base::{ByteSize, NodeId};
+use skein_model::KvFormat;
 use skein_routing::Mode;
 
 pub use load::{ConfigError, Loaded, Origin, Override, environment_name, nearest};
@@ -183,6 +184,9 @@ settings! {
         /// `bf16`, `q8` and `q4` (blocks of 32 weights, of 8.5 and 4.5 bits each) convert matrices. It changes the bits of the
         /// answers.
         format: Format = Format::Auto;
+        /// What to hold keys and values of past tokens in: `f32` as they are computed, or `int8`, a byte for each and a
+        /// scale for each token and head, in about a quarter of the memory. It changes the bits of the answers.
+        kv_format: KvFormat = KvFormat::F32;
         /// Whether `org/name@commit` may be fetched from the hub; if not, the local cache alone is
         /// used.
         fetch: bool = true;

@@ -157,7 +157,7 @@ async fn whoever_breaks_the_rules_is_dropped() {
     let home = Home::new();
     let (split, model) = split(&home);
     let target = target(&home, (&split, model));
-    let numerics = skein_model::numerics_id(None);
+    let numerics = skein_model::numerics_id(None, skein_model::KvFormat::F32);
 
     // Sin: bytes that are no message.
     let (mut reader, mut writer) = link(&target, 1).await;

@@ -5,7 +5,8 @@ use std::sync::Weak;
 use skein_base::{Scores, TraceId};
 use skein_model::kv::PAGE_POSITIONS;
 use skein_model::{
-    ForwardError, Input, KvFull, KvPages, Output, ScoreRows, Segment, Sequence, SliceModel,
+    ForwardError, Input, KvFormat, KvFull, KvPages, Output, ScoreRows, Segment, Sequence,
+    SliceModel,
 };
 use skein_runtime::Instant;
 
@@ -292,8 +293,8 @@ pub struct ModelStage {
 
 impl ModelStage {
     /// A stage of `model`, with `kv_budget` bytes for KV.
-    pub fn new(model: SliceModel, kv_budget: u64) -> Self {
-        let kv = KvPages::new(model.profile(), model.slice(), kv_budget);
+    pub fn new(model: SliceModel, kv_format: KvFormat, kv_budget: u64) -> Self {
+        let kv = KvPages::new(model.profile(), model.slice(), kv_format, kv_budget);
         Self { model, kv }
     }
 
@@ -348,8 +349,7 @@ impl Paging for ModelStage {
 
 impl Stage for ModelStage {
     fn page_bytes(&self) -> usize {
-        let bytes = KvPages::page_bytes_of(self.model.profile(), self.model.slice());
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        usize::try_from(self.kv.page_bytes()).unwrap_or(usize::MAX)
     }
 
     fn run(

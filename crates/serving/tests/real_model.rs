@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
+use skein_model::{Input, KvFormat, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
 use skein_runtime::{Clock as _, FsFolder, Instant, ManualClock, Secret32, SystemClock};
 use skein_serving::scheduler::{Scheduler, SessionId, Stats};
 use skein_serving::{
@@ -87,7 +87,7 @@ fn token(id: u32, logprob: f32, top: &[(u32, f32)]) -> (u32, u32, Vec<(u32, u32)
 
 /// A request alone: the whole prompt in one batch, then token by token; no scheduler, no sharing.
 fn alone(model: &SliceModel, request: &Request) -> Tokens {
-    let mut kv = KvPages::new(model.profile(), model.slice(), 64 << 20);
+    let mut kv = KvPages::new(model.profile(), model.slice(), KvFormat::F32, 64 << 20);
     let mut sequence = kv.sequence();
     let mut sampler = Sampler::new(request.sampling.clone(), &request.prompt);
     let mut fed = request.prompt.clone();
@@ -209,8 +209,8 @@ fn sixty_four_through_eight(path: &Path) {
         .map(|request| alone(&model, request))
         .collect();
     // A session fills up to 98 positions: four pages. Half of that is what most of them need.
-    let budget = 16 * KvPages::page_bytes_of(model.profile(), model.slice());
-    let mut stage = Local::new(ModelStage::new(model, budget));
+    let budget = 16 * KvPages::page_bytes_of(model.profile(), model.slice(), KvFormat::F32);
+    let mut stage = Local::new(ModelStage::new(model, KvFormat::F32, budget));
     assert_eq!(stage.limits().total_pages, 16);
     let outcome = through(&mut stage, &requests, &mut random);
     for ((id, found), expected) in outcome.tokens.iter().zip(&expected) {
@@ -250,7 +250,7 @@ fn the_engine_says_what_transformers_says() {
         let ids = |value: &serde_json::Value| -> Vec<u32> {
             serde_json::from_value(value.clone()).unwrap()
         };
-        let stage = ModelStage::new(load(&path), 64 << 20);
+        let stage = ModelStage::new(load(&path), KvFormat::F32, 64 << 20);
         let clock = Arc::new(SystemClock::new());
         let secret = Secret32::from_bytes([9; 32]);
         let engine = Engine::start(stage, config(), clock, secret).unwrap();

@@ -8,13 +8,20 @@
 //! the end; `t[d] = sum over seen positions, upwards, of e * v[d]`, fused, from zero; `o = o * c +
 //! t`, fused. The result is `o * (1 / l)`. Nothing depends on other queries, on the batch or on how
 //! the prompt was cut.
+//!
+//! Where keys and values are bytes, `k` and `v` are the integers; the product of `q . k` with the key's scale comes before that
+//! with `scale`, and `e * v's scale` stands for `e` in `t`.
+
+mod write;
 
 use std::cell::RefCell;
 
-use crate::kernels::linear::{Machine, by_height, tile, tile_height};
-use crate::kv::{PAGE_POSITIONS, PageLayout};
+use crate::kernels::linear::{Machine, Weight, by_height, tile, tile_height};
+use crate::kv::{KvFormat, PAGE_POSITIONS, PageLayout};
 use crate::lanes::{self, LANES, Lanes, dispatch, tree_sum};
 use crate::memory::SharedMut;
+
+pub(crate) use self::write::write_kv;
 
 /// Query vectors that share each tile of keys and values while it is in the first-level cache.
 const BLOCK_VECTORS: usize = 48;
@@ -29,7 +36,7 @@ pub(crate) struct Span {
     /// Position of the first row.
     pub(crate) position: usize,
     /// Memory of the session's pages, enough for all its positions.
-    pub(crate) pages: Vec<*mut f32>,
+    pub(crate) pages: Vec<*mut u8>,
 }
 
 // SAFETY: the pointers are to pages that outlive the batch; reads and writes through them follow
@@ -52,36 +59,18 @@ pub(crate) struct Shape {
     pub(crate) scale: f32,
 }
 
-/// Writes the key and value of one head at one position.
-///
-/// # Safety
-/// The page of `position` is the session's own, and no other thread touches this position.
-pub(crate) unsafe fn write_kv(
-    shape: &Shape,
-    span: &Span,
-    head: usize,
-    position: usize,
-    key: &[f32],
-    value: &[f32],
-) {
-    let layout = &shape.layout;
-    let page = span.pages[position / PAGE_POSITIONS];
-    let slot = position % PAGE_POSITIONS;
-    let half = (slot / LANES) * layout.head_dim * LANES;
-    let keys = layout.keys(shape.layer, head) + half + slot % LANES;
-    let values = layout.values(shape.layer, head) + slot * layout.padded_dim;
-    // SAFETY: the offsets lie inside the page by its layout; exclusive by the caller's promise.
-    unsafe {
-        for (d, k) in key.iter().enumerate() {
-            *page.add(keys + d * LANES) = *k;
-        }
-        for (d, v) in value.iter().enumerate() {
-            *page.add(values + d) = *v;
-        }
-        for d in value.len()..layout.padded_dim {
-            *page.add(values + d) = 0.0;
-        }
-    }
+/// Keys and values as they lie in memory.
+trait Stored: Weight {
+    /// Whether positions have scales.
+    const SCALED: bool;
+}
+
+impl Stored for f32 {
+    const SCALED: bool = false;
+}
+
+impl Stored for i8 {
+    const SCALED: bool = true;
 }
 
 /// Cuts a batch into pieces of work, the same for all layers: blocks of rows for each key head. `heads` are
@@ -217,6 +206,19 @@ dispatch! {
 
 #[inline(always)]
 unsafe fn item_body<L: Lanes>(job: &Job<'_>) {
+    // SAFETY: the caller's; pages hold what their layout says.
+    unsafe {
+        match job.shape.layout.format {
+            KvFormat::F32 => stored_item::<L, f32>(job),
+            KvFormat::Int8 => stored_item::<L, i8>(job),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`run_item`]; the pages hold `E`.
+#[inline(always)]
+unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
     // Taken out and put back: what runs in a closure would be compiled without the instruction set.
     let mut state = STATE.take();
     job.begin(&mut state);
@@ -232,7 +234,7 @@ unsafe fn item_body<L: Lanes>(job: &Job<'_>) {
             let left = count - index;
             // SAFETY: the caller's; the vectors `index..index + R` exist.
             index += unsafe {
-                by_height!(tile_height::<L>(left), R => attend::<L, R>(job, &mut state, tile, index))
+                by_height!(tile_height::<L>(left), R => attend::<L, E, R>(job, &mut state, tile, index))
             };
         }
     }
@@ -253,9 +255,9 @@ unsafe fn item_body<L: Lanes>(job: &Job<'_>) {
 /// One tile for `R` query vectors from `index` on. Returns `R`.
 ///
 /// # Safety
-/// As for [`run_item`]; the vectors exist.
+/// As for [`stored_item`]; the vectors exist.
 #[inline(always)]
-unsafe fn attend<L: Lanes, const R: usize>(
+unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
     job: &Job<'_>,
     state: &mut State,
     tile_index: usize,
@@ -277,13 +279,14 @@ unsafe fn attend<L: Lanes, const R: usize>(
     // `head_dim` values lie one after another from `index` on.
     unsafe {
         let q = state.vectors.as_ptr().add(index * layout.head_dim);
-        let keys = page
-            .add(layout.keys(shape.layer, job.item.head))
-            .cast_const();
+        let (layer, head) = (shape.layer, job.item.head);
+        let keys = page.add(layout.keys(layer, head)).cast_const().cast::<E>();
+        let scales = page.add(layout.scales(layer, head)).cast_const();
+        let scales = scales.cast::<f32>();
         for half in 0..PAGE_POSITIONS / LANES {
             let mut scores = [[L::splat(0.0); R]];
             let keys = keys.add(half * layout.head_dim * LANES);
-            tile::<L, f32, R, 1>(
+            tile::<L, E, R, 1>(
                 q,
                 layout.head_dim,
                 [keys],
@@ -291,7 +294,10 @@ unsafe fn attend<L: Lanes, const R: usize>(
                 layout.head_dim,
                 &mut scores,
             );
-            for (r, score) in scores[0].into_iter().enumerate() {
+            for (r, mut score) in scores[0].into_iter().enumerate() {
+                if E::SCALED {
+                    score = score.mul(L::load(scales.add(half * LANES)));
+                }
                 score
                     .mul(L::splat(shape.scale))
                     .store(weights[r].as_mut_ptr().add(half * LANES));
@@ -302,18 +308,20 @@ unsafe fn attend<L: Lanes, const R: usize>(
                 let sums = &mut state.sums[(index + r) * LANES..][..LANES];
                 let max = &mut state.max[index + r];
                 corrections[r] = soften::<L>(&mut weights[r], &seen[r], max, sums);
+                if E::SCALED {
+                    rescale::<L>(&mut weights[r], scales.add(PAGE_POSITIONS));
+                }
             }
         }
-        let values = page
-            .add(layout.values(shape.layer, job.item.head))
-            .cast_const();
+        let values = page.add(layout.values(layer, head)).cast_const();
+        let values = values.cast::<E>();
         let out = &mut state.out[index * layout.padded_dim..];
         if seen.iter().all(|s| *s == (0..PAGE_POSITIONS)) {
-            add_values::<L, R>(layout, &weights, &corrections, values, out);
+            add_values::<L, E, R>(layout, &weights, &corrections, values, out);
         } else {
             for r in 0..R {
                 let out = &mut out[r * layout.padded_dim..];
-                add_seen::<L>(layout, &weights[r], &seen[r], corrections[r], values, out);
+                add_seen::<L, E>(layout, &weights[r], &seen[r], corrections[r], values, out);
             }
         }
     }
@@ -360,16 +368,32 @@ unsafe fn soften<L: Lanes>(
     }
 }
 
+/// Multiplies weights by the scales of their values. What is not seen may become anything: nobody reads it.
+///
+/// # Safety
+/// As for [`Lanes`]; a page has as many `scales` as positions.
+#[inline(always)]
+unsafe fn rescale<L: Lanes>(weights: &mut [f32; PAGE_POSITIONS], scales: *const f32) {
+    for half in (0..PAGE_POSITIONS).step_by(LANES) {
+        // SAFETY: the array and the scales hold whole lanes.
+        unsafe {
+            let weights = weights.as_mut_ptr().add(half);
+            let scaled = L::load(weights).mul(L::load(scales.add(half)));
+            scaled.store(weights);
+        }
+    }
+}
+
 /// Adds a whole tile of values for `R` vectors.
 ///
 /// # Safety
 /// As for [`attend`]; `values` has 32 rows of `padded_dim`, `out` `R` rows of it.
 #[inline(always)]
-unsafe fn add_values<L: Lanes, const R: usize>(
+unsafe fn add_values<L: Lanes, E: Stored, const R: usize>(
     layout: &PageLayout,
     weights: &[[f32; PAGE_POSITIONS]; R],
     corrections: &[f32; R],
-    values: *const f32,
+    values: *const E,
     out: &mut [f32],
 ) {
     let padded = layout.padded_dim;
@@ -379,7 +403,7 @@ unsafe fn add_values<L: Lanes, const R: usize>(
             let mut sums = [[L::splat(0.0); R]];
             let weights = weights.as_ptr().cast::<f32>();
             let values = values.add(d);
-            tile::<L, f32, R, 1>(
+            tile::<L, E, R, 1>(
                 weights,
                 PAGE_POSITIONS,
                 [values],
@@ -400,12 +424,12 @@ unsafe fn add_values<L: Lanes, const R: usize>(
 /// # Safety
 /// As for [`add_values`], for one vector.
 #[inline(always)]
-unsafe fn add_seen<L: Lanes>(
+unsafe fn add_seen<L: Lanes, E: Stored>(
     layout: &PageLayout,
     weights: &[f32; PAGE_POSITIONS],
     seen: &std::ops::Range<usize>,
     correction: f32,
-    values: *const f32,
+    values: *const E,
     out: &mut [f32],
 ) {
     if seen.is_empty() {
@@ -418,7 +442,7 @@ unsafe fn add_seen<L: Lanes>(
         unsafe {
             let mut sum = [[L::splat(0.0)]];
             let values = [values.add(seen.start * padded + d)];
-            tile::<L, f32, 1, 1>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
+            tile::<L, E, 1, 1>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
             let out = out[d..][..LANES].as_mut_ptr();
             L::load(out).fma(L::splat(correction), sum[0][0]).store(out);
         }

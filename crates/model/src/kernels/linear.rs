@@ -429,6 +429,25 @@ impl Weight for u16 {
     }
 }
 
+/// Keys and values rounded to bytes; their scales are somebody else's.
+impl Weight for i8 {
+    #[inline(always)]
+    fn place(lane: usize) -> usize {
+        lane
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from(self)
+    }
+
+    #[inline(always)]
+    unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: the caller's.
+        unsafe { L::load_i8(from) }
+    }
+}
+
 /// The inner loop: `total[p][r] += runs of x[r][..count] * w[p][..count]` for `R` rows and 16
 /// outputs of each of `P` panels.
 ///

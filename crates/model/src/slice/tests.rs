@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::KvPages;
+use crate::kv::{KvFormat, KvPages};
 use crate::testing::{FAMILIES, Random, RandomModel, digest, profile, same_bits};
 use skein_weights::profile::Family;
 
@@ -17,12 +17,15 @@ struct Way {
     set: InstructionSet,
 }
 
+/// Keys and values as they are computed, and as bytes.
+const KV: [KvFormat; 2] = [KvFormat::F32, KvFormat::Int8];
+
 impl Cut {
-    fn new(source: &RandomModel, way: Way) -> Self {
+    fn new(source: &RandomModel, kv_format: KvFormat, way: Way) -> Self {
         let pool = Arc::new(Pool::new(way.threads));
         let cut = Slice::even(source.profile.layers, way.slices).expect("slices fit the layers");
         let load = |slice: Slice| {
-            let kv = KvPages::new(&source.profile, &slice, 64 << 20);
+            let kv = KvPages::new(&source.profile, &slice, kv_format, 64 << 20);
             let model = SliceModel::load(source, slice, None, Arc::clone(&pool)).expect("loads");
             (model.with_instruction_set(way.set), kv)
         };
@@ -100,7 +103,7 @@ fn tokens(seed: u64, count: usize) -> Vec<u32> {
     (0..count).map(|_| random.below(307) as u32).collect()
 }
 
-fn reference(source: &RandomModel, ids: &[u32]) -> Vec<f32> {
+fn reference(source: &RandomModel, kv: KvFormat, ids: &[u32]) -> Vec<f32> {
     let set = InstructionSet::detect();
     let way = Way {
         slices: 1,
@@ -108,69 +111,80 @@ fn reference(source: &RandomModel, ids: &[u32]) -> Vec<f32> {
         chunk: ids.len(),
         set,
     };
-    Cut::new(source, way).logits(ids, ids.len())
+    Cut::new(source, kv, way).logits(ids, ids.len())
 }
 
 /// The same bits for any cut, chunking, thread count and instruction set.
 #[test]
 fn invariance_of_a_whole_model() {
-    for family in FAMILIES {
-        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4] {
+    let formats = [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4];
+    for (family, kv) in FAMILIES
+        .into_iter()
+        .flat_map(|family| KV.map(|kv| (family, kv)))
+    {
+        for dtype in formats {
             let source = RandomModel {
                 profile: profile(family),
                 dtype,
             };
             let ids = tokens(3, 75);
-            let expected = reference(&source, &ids);
-            let mut ways = Vec::new();
-            for (slices, threads, chunk) in [
-                (1, 2, 75),
-                (1, 1, 1),
-                (2, 1, 7),
-                (3, 2, 32),
-                (4, 1, 33),
-                (4, 2, 75),
-            ] {
-                ways.push(Way {
-                    slices,
-                    threads,
-                    chunk,
-                    set: InstructionSet::detect(),
-                });
-            }
-            for set in InstructionSet::available() {
-                ways.push(Way {
-                    slices: 1,
-                    threads: 1,
-                    chunk: 40,
-                    set,
-                });
-            }
-            for way in ways {
-                let found = Cut::new(&source, way).logits(&ids, way.chunk);
-                same_bits(&found, &expected, &format!("{family:?} {dtype} {way:?}"));
+            let expected = reference(&source, kv, &ids);
+            for way in ways() {
+                let found = Cut::new(&source, kv, way).logits(&ids, way.chunk);
+                let what = format!("{family:?} {dtype} {kv:?} {way:?}");
+                same_bits(&found, &expected, &what);
             }
         }
     }
 }
 
+/// Cuts, threads and chunks of a prompt of 75 tokens, then all instruction sets.
+fn ways() -> Vec<Way> {
+    let cuts = [
+        (1, 2, 75),
+        (1, 1, 1),
+        (2, 1, 7),
+        (3, 2, 32),
+        (4, 1, 33),
+        (4, 2, 75),
+    ];
+    let best = InstructionSet::detect();
+    let cuts = cuts.map(|(slices, threads, chunk)| Way {
+        slices,
+        threads,
+        chunk,
+        set: best,
+    });
+    let sets = InstructionSet::available();
+    let sets = sets.into_iter().map(|set| Way {
+        slices: 1,
+        threads: 1,
+        chunk: 40,
+        set,
+    });
+    cuts.into_iter().chain(sets).collect()
+}
+
 /// A row does not feel its neighbours in a batch, whoever they are.
 #[test]
 fn invariance_of_a_row_in_any_batch() {
-    for family in FAMILIES {
+    for (family, kv) in FAMILIES
+        .into_iter()
+        .flat_map(|family| KV.map(|kv| (family, kv)))
+    {
         let source = RandomModel {
             profile: profile(family),
             dtype: Dtype::F32,
         };
         let prompts: Vec<Vec<u32>> = (0..6).map(|i| tokens(i, 5 + 13 * i as usize)).collect();
-        let alone: Vec<Vec<f32>> = prompts.iter().map(|p| reference(&source, p)).collect();
+        let alone: Vec<Vec<f32>> = prompts.iter().map(|p| reference(&source, kv, p)).collect();
         let way = Way {
             slices: 2,
             threads: 2,
             chunk: 0,
             set: InstructionSet::detect(),
         };
-        let mut cut = Cut::new(&source, way);
+        let mut cut = Cut::new(&source, kv, way);
         let mut sequences = cut.sequences(prompts.len());
         let mut found: Vec<Vec<f32>> = vec![Vec::new(); prompts.len()];
         let mut random = Random::new(99);
@@ -191,7 +205,7 @@ fn invariance_of_a_row_in_any_batch() {
             }
         }
         for (found, alone) in found.iter().zip(&alone) {
-            same_bits(found, alone, &format!("{family:?}"));
+            same_bits(found, alone, &format!("{family:?} {kv:?}"));
         }
     }
 }
@@ -209,7 +223,13 @@ fn invariance_over_forks_and_reuse_of_pages() {
         chunk: 0,
         set: InstructionSet::detect(),
     };
-    let mut cut = Cut::new(&source, way);
+    for kv in KV {
+        forks_and_reuse(&source, kv, way);
+    }
+}
+
+fn forks_and_reuse(source: &RandomModel, kv: KvFormat, way: Way) {
+    let mut cut = Cut::new(source, kv, way);
     let base = tokens(1, 50);
     let mut sequences = cut.sequences(1);
     cut.step(&mut sequences, std::slice::from_ref(&base));
@@ -219,13 +239,17 @@ fn invariance_over_forks_and_reuse_of_pages() {
         let fork = cut.slices[0].1.fork(&sequences[0][0], len);
         let mut fork = vec![vec![fork]];
         let scores = cut.step(&mut fork, &[other[len..].to_vec()]);
-        let expected = reference(&source, &other);
+        let expected = reference(source, kv, &other);
         let width = 308;
         let found: Vec<f32> = scores
             .iter()
             .flat_map(|s| s.asked.iter().map(|a| a.1).chain([s.log_sum_exp]))
             .collect();
-        same_bits(&found, &expected[len * width..], &format!("fork at {len}"));
+        same_bits(
+            &found,
+            &expected[len * width..],
+            &format!("{kv:?}, fork at {len}"),
+        );
         cut.slices[0].1.release(fork.remove(0).remove(0));
     }
 }
@@ -241,14 +265,24 @@ fn golden_digests_of_every_family() {
         "6a8765f71d4d9667",
         "cdda5dd7c33394a0",
     ];
-    let found = FAMILIES.map(|family| {
-        let source = RandomModel {
-            profile: profile(family),
-            dtype: Dtype::Bf16,
-        };
-        digest(&reference(&source, &tokens(5, 70)))
-    });
-    assert_eq!(found, golden, "{FAMILIES:?}");
+    let golden_int8 = [
+        "5fefea59ffbf5c4e",
+        "4171e71e00b61091",
+        "cf3d3758342058e1",
+        "5c295862257c691a",
+        "cf30288d12ec124c",
+    ];
+    let digests = |kv| {
+        FAMILIES.map(|family| {
+            let source = RandomModel {
+                profile: profile(family),
+                dtype: Dtype::Bf16,
+            };
+            digest(&reference(&source, kv, &tokens(5, 70)))
+        })
+    };
+    assert_eq!(digests(KvFormat::F32), golden, "{FAMILIES:?}");
+    assert_eq!(digests(KvFormat::Int8), golden_int8, "{FAMILIES:?}");
 }
 
 #[test]
@@ -259,7 +293,7 @@ fn bad_batches_are_refused_by_name_and_change_nothing() {
     };
     let pool = Arc::new(Pool::new(1));
     let whole = Slice::whole(4);
-    let mut kv = KvPages::new(&source.profile, &whole, 64 << 20);
+    let mut kv = KvPages::new(&source.profile, &whole, KvFormat::F32, 64 << 20);
     let model = SliceModel::load(&source, whole, None, pool).expect("loads");
     let mut sequence = kv.sequence();
     let mut run =
@@ -302,7 +336,7 @@ fn bad_batches_are_refused_by_name_and_change_nothing() {
         ForwardError::InputShape { .. }
     ));
     let second = Slice::new(1..4, 4).expect("in range");
-    let mut kv = KvPages::new(&source.profile, &second, 64 << 20);
+    let mut kv = KvPages::new(&source.profile, &second, KvFormat::F32, 64 << 20);
     let model = SliceModel::load(&source, second, None, Arc::new(Pool::new(1))).expect("loads");
     let mut sequence = kv.sequence();
     kv.reserve(&mut sequence, 2).expect("room");

@@ -7,7 +7,7 @@ use skein_model::train::{
     Batch, LearnedError, Lora, ParameterSet, TrainConfig, TrainError, Trainer, initial,
 };
 use skein_model::twin::{Parameters, Rows, Twin};
-use skein_model::{Input, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
+use skein_model::{Input, KvFormat, KvPages, Output, Pool, ScoreRows, Segment, SliceModel};
 use skein_weights::{Part, Slice, WeightSource as _};
 
 use crate::{assert_same_bits, config, feed, fixtures, row, take, trainer, weights};
@@ -256,7 +256,7 @@ fn what_cannot_learn_is_named() {
 fn served(model: &Twin, ids: &[u32]) -> Vec<f32> {
     let profile = model.profile();
     let slice = Slice::whole(profile.layers);
-    let mut kv = KvPages::new(profile, &slice, 16 << 20);
+    let mut kv = KvPages::new(profile, &slice, KvFormat::F32, 16 << 20);
     let all: Vec<u32> = (0..profile.vocabulary).collect();
     let loaded = SliceModel::load(model, slice, None, Arc::new(Pool::new(1))).unwrap();
     let mut sequence = kv.sequence();

@@ -34,8 +34,9 @@ pub struct Shape {
     pub kv_heads: u32,
 }
 
-/// The known shapes: Qwen2.5-0.5B's, one that a laptop runs with ease, and one for a quick look.
-pub const SHAPES: [Shape; 3] = [
+/// The known shapes: those of Qwen2.5 up to 3B (all widths of 1.5B and 3B are multiples of 256), one that a laptop runs
+/// with ease, and one for a quick look.
+pub const SHAPES: [Shape; 5] = [
     Shape {
         name: "tiny",
         vocabulary: 2048,
@@ -52,6 +53,24 @@ pub const SHAPES: [Shape; 3] = [
         intermediate: 4864,
         layers: 24,
         heads: 14,
+        kv_heads: 2,
+    },
+    Shape {
+        name: "qwen2.5-1.5b",
+        vocabulary: 151_936,
+        hidden: 1536,
+        intermediate: 8960,
+        layers: 28,
+        heads: 12,
+        kv_heads: 2,
+    },
+    Shape {
+        name: "qwen2.5-3b",
+        vocabulary: 151_936,
+        hidden: 2048,
+        intermediate: 11_008,
+        layers: 36,
+        heads: 16,
         kv_heads: 2,
     },
     Shape {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::answerer::ServerArgs;
+use super::bench_quality::QualityBenchArgs;
 use super::bench_world::WorldBenchArgs;
 use super::config::ConfigCommand;
 use super::export::ExportArgs;
@@ -129,6 +130,8 @@ pub enum BenchCommand {
     /// What a model knows of the small world that the embedded one was trained on: held-out
     /// questions, judged.
     World(WorldBenchArgs),
+    /// How far the answers of smaller formats are from those in f32: loss, scores, choices.
+    Quality(QualityBenchArgs),
 }
 
 /// Make keys.
@@ -148,6 +151,9 @@ pub struct ModelArgs {
     /// What to hold weights in: auto (as stored), f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+    /// What to hold keys and values of past tokens in: f32, or int8 in a quarter of the memory.
+    #[arg(long, value_name = "FORMAT")]
+    pub kv_format: Option<String>,
     /// Threads that compute; 0 for one per core. It does not change the answers.
     #[arg(long, value_name = "N")]
     pub threads: Option<String>,
@@ -371,12 +377,15 @@ pub struct BenchArgs {
     /// Measure this model instead of one with random weights.
     #[arg(long, short, value_name = "MODEL", conflicts_with = "shape")]
     pub model: Option<String>,
-    /// The shape of the random weights: qwen2.5-0.5b, tiny, or small for a quick look.
+    /// The shape of the random weights: qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, tiny, or small for a quick look.
     #[arg(long, value_name = "SHAPE", default_value = "qwen2.5-0.5b")]
     pub shape: String,
     /// What to hold weights in: f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT", default_value = "bf16")]
     pub format: String,
+    /// What to hold keys and values in: f32 or int8.
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub kv_format: String,
     /// Threads that compute; 0 for one per core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -414,7 +423,7 @@ pub struct PipelineBenchArgs {
     /// Measure this model instead of one with random weights.
     #[arg(long, short, value_name = "MODEL", conflicts_with = "shape")]
     pub model: Option<String>,
-    /// The shape of the random weights: qwen2.5-0.5b, tiny, or small for a quick look.
+    /// The shape of the random weights: qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-3b, tiny, or small for a quick look.
     #[arg(long, value_name = "SHAPE", default_value = "qwen2.5-0.5b")]
     pub shape: String,
     /// What to hold weights in: f32, bf16, q8 or q4.
@@ -532,6 +541,13 @@ impl ModelArgs {
             "format",
             "--format",
             self.format.as_ref(),
+        );
+        push(
+            &mut list,
+            "model",
+            "kv_format",
+            "--kv-format",
+            self.kv_format.as_ref(),
         );
         push(
             &mut list,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skein_base::ByteSize;
-use skein_model::{Pool, SliceModel, Stream};
+use skein_model::{KvFormat, Pool, SliceModel, Stream};
 use skein_runtime::{Clock, SystemClock};
 use skein_serving::ModelStage;
 use skein_weights::{Dtype, Slice};
@@ -58,6 +58,8 @@ struct Once {
 pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, CommandError> {
     let format = Format::from_text(&args.format).map_err(|reason| usage("--format", &reason))?;
     let dtype = format.dtype().unwrap_or(Dtype::Bf16);
+    let kv_format =
+        KvFormat::from_text(&args.kv_format).map_err(|reason| usage("--kv-format", &reason))?;
     if args.rounds == 0 || args.prompt == 0 || args.decode == 0 {
         return Err(usage(
             "--rounds, --prompt and --decode",
@@ -75,7 +77,7 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
     let opened = checkpoint(context, args, dtype)?;
     let mut peers = start_peers(context, args, &opened, (dtype, threads))?;
     let pool = Arc::new(Pool::new(threads));
-    let (mut measured, once) = load(&opened, args, (dtype, &pool), &clock)?;
+    let (mut measured, once) = load(&opened, args, (dtype, kv_format, &pool), &clock)?;
     measured.check(args.prompt.max(2 * args.decode + 1))?;
     // Not counted: pages are touched and caches filled for the first time.
     one_round(&mut measured, args, None, &mut peers)?;
@@ -227,14 +229,14 @@ fn peer_report(peer: Peer, index: usize, rounds: &[Round]) -> Result<Value, Comm
 fn load<'a>(
     opened: &Opened,
     args: &BenchArgs,
-    (dtype, pool): (Dtype, &Arc<Pool>),
+    (dtype, kv_format, pool): (Dtype, KvFormat, &Arc<Pool>),
     clock: &'a dyn Clock,
 ) -> Result<(Measured<'a>, Once), CommandError> {
     let profile = opened.checkpoint.profile();
     let layers = profile.layers;
     let most = BATCHES[BATCHES.len() - 1];
     let positions = (most * (2 * args.decode + 64)).max(args.prompt + 64) as u64;
-    let kv = positions * budget::kv_bytes(profile, u64::from(layers));
+    let kv = positions * budget::kv_bytes(profile, &Slice::whole(layers), kv_format);
     let start = clock.now();
     let source = opened.checkpoint.as_ref();
     let model = SliceModel::load(source, Slice::whole(layers), Some(dtype), Arc::clone(pool))
@@ -245,7 +247,7 @@ fn load<'a>(
         step_bytes: model.bytes_per_step(),
         peak: None,
     };
-    let stage = ModelStage::new(model, kv);
+    let stage = ModelStage::new(model, kv_format, kv);
     Ok((
         Measured {
             stage,
@@ -308,6 +310,7 @@ fn report(
     json!({
         "model": args.model.as_ref().unwrap_or(&args.shape),
         "format": dtype.to_string(),
+        "kv_format": args.kv_format,
         "threads": threads,
         "instruction_set": set,
         "rounds": rounds.len(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skein_model::{Pool, SliceModel};
+use skein_model::{KvFormat, Pool, SliceModel};
 use skein_runtime::{Clock, Secret32, SystemClock};
 use skein_serving::{Engine, EngineConfig, ModelStage};
 use skein_weights::slices::SlicePlan;
@@ -241,9 +241,10 @@ impl Bench<'_> {
         let layers = checkpoint.profile().layers;
         let pool = Arc::new(Pool::new(node::threads(self.args.threads)));
         let model = SliceModel::load(checkpoint, Slice::whole(layers), None, pool);
-        let position = budget::kv_bytes(checkpoint.profile(), u64::from(layers));
+        let whole = Slice::whole(layers);
+        let position = budget::kv_bytes(checkpoint.profile(), &whole, KvFormat::F32);
         let kv = u64::from(self.kv_tokens + 64) * position;
-        let stage = ModelStage::new(model.map_err(NodeError::from)?, kv);
+        let stage = ModelStage::new(model.map_err(NodeError::from)?, KvFormat::F32, kv);
         let config = EngineConfig {
             retained_max: 0,
             prefill_rows_max: CHUNK as usize,

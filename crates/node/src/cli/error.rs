@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::bench::peer::PeerError;
+use crate::bench::quality::QualityError;
 use crate::bench::stages::MeasureError;
 use crate::config::ConfigError;
 use crate::generate::GenerateError;
@@ -59,6 +60,9 @@ pub enum CommandError {
     /// A measurement failed.
     #[error(transparent)]
     Measure(#[from] MeasureError),
+    /// Formats could not be compared.
+    #[error(transparent)]
+    Quality(#[from] QualityError),
     /// The peer of a measurement failed.
     #[error(transparent)]
     Peer(#[from] PeerError),

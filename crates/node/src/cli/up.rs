@@ -185,7 +185,12 @@ fn members(
         force: settings.model.force,
         smaller: None,
     };
-    let needs = budget::needs(checkpoint, &Slice::whole(profile.layers), None);
+    let needs = budget::needs(
+        checkpoint,
+        &Slice::whole(profile.layers),
+        None,
+        settings.model.kv_format,
+    );
     let available = memory::available().map(|size| size.0);
     let kv_tokens = layout::kv_tokens((needs, replicas), wishes, available);
     let kv_tokens = kv_tokens.map_err(|error| UpError::Layout(error.into()))?;

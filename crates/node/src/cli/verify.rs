@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use skein_base::ByteSize;
 use skein_model::{
-    ForwardError, Input, KvFull, KvPages, LoadError, Output, Pool, ScoreRows, Segment, SliceModel,
+    ForwardError, Input, KvFormat, KvFull, KvPages, LoadError, Output, Pool, ScoreRows, Segment,
+    SliceModel,
 };
 use skein_runtime::FsFolder;
 use skein_weights::manifest::MANIFEST_FILE;
@@ -136,14 +137,14 @@ fn run(
     (ids, hidden): (&[u32], Option<&[f32]>),
     context: &Context,
 ) -> Result<Option<Vec<f32>>, SliceFailure> {
-    let needs = budget::needs(checkpoint, slice, None);
+    let needs = budget::needs(checkpoint, slice, None, KvFormat::F32);
     if let Some(available) = memory::available().filter(|available| available.0 < needs.weights) {
         return Err(SliceFailure::Memory(ByteSize(needs.weights), available));
     }
     let pool = Arc::new(Pool::new(threads(context.loaded.settings.engine.threads)));
     let model = SliceModel::load(checkpoint, slice.clone(), None, pool)?;
     // Room for whole pages, of which a short sequence needs one.
-    let mut kv = KvPages::new(model.profile(), slice, needs.position * 4096);
+    let mut kv = KvPages::new(model.profile(), slice, KvFormat::F32, needs.position * 4096);
     let mut sequence = kv.sequence();
     kv.reserve(&mut sequence, ids.len())?;
     let input = hidden.map_or(Input::Ids(ids), Input::Hidden);

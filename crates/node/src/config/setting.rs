@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use skein_base::ByteSize;
+use skein_model::KvFormat;
 use skein_weights::Dtype;
 
 /// A type of settings. Reading says in words what it expected.
@@ -167,6 +168,15 @@ text_setting!(
     |format| format
         .dtype()
         .map_or_else(|| "auto".to_owned(), |dtype| dtype.to_string())
+);
+text_setting!(
+    KvFormat,
+    "kv format",
+    "\"f32\" or \"int8\"",
+    |text| [KvFormat::F32, KvFormat::Int8]
+        .into_iter()
+        .find(|format| format.name() == text),
+    |format| format.name().to_owned()
 );
 text_setting!(
     LogFormat,

@@ -100,14 +100,15 @@ impl LocalModel {
         tracing::info!(model = %name, layers, kv = %ByteSize(kv), "loading");
         let started = clock.now();
         let format = settings.model.format.dtype();
-        let weights = budget::needs(checkpoint, &slice, format).weights;
+        let kv_format = settings.model.kv_format;
+        let weights = budget::needs(checkpoint, &slice, format, kv_format).weights;
         let pool = Pool::new(threads_for(settings.engine.threads, weights));
         let model = SliceModel::load(checkpoint, slice, format, Arc::new(pool))?;
         let seconds = clock.now().since(started).as_secs_f32();
         let weights = ByteSize(model.weight_bytes());
         tracing::info!(model = %name, %weights, seconds, "loaded");
-        let numerics = model.numerics_id();
-        let stage = ModelStage::new(model, kv);
+        let numerics = model.numerics_id(kv_format);
+        let stage = ModelStage::new(model, kv_format, kv);
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let engine = metrics.scope(|| Engine::start(stage, config, clock, secret))?;
         Ok(prepared.with(engine, numerics))
@@ -126,7 +127,8 @@ impl LocalModel {
         let start = || Engine::start_with(pipeline, config, clock, secret);
         let engine = metrics.scope(start)?;
         wait_for_a_way(&engine.handle(), settings.network.open_timeout.0);
-        Ok(prepared.with(engine, numerics_id(settings.model.format.dtype())))
+        let numerics = numerics_id(settings.model.format.dtype(), settings.model.kv_format);
+        Ok(prepared.with(engine, numerics))
     }
 
     /// What the gateway offers.
@@ -187,7 +189,7 @@ fn kv_budget(opened: &Opened, settings: &Settings) -> Result<u64, NotEnoughMemor
     let checkpoint = opened.checkpoint.as_ref();
     let slice = Slice::whole(checkpoint.profile().layers);
     let format = settings.model.format.dtype();
-    let needs = budget::needs(checkpoint, &slice, format);
+    let needs = budget::needs(checkpoint, &slice, format, settings.model.kv_format);
     let wishes = Wishes {
         kv: settings.engine.kv_memory.map(|size| size.0),
         sessions: u64::from(settings.engine.sessions_max),

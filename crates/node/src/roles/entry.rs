@@ -59,7 +59,7 @@ pub fn pipeline(
     }
     let spec = ModelSpec {
         model,
-        numerics: numerics_id(settings.model.format.dtype()),
+        numerics: numerics_id(settings.model.format.dtype(), settings.model.kv_format),
         layers: profile.layers,
         hidden: profile.hidden,
         vocabulary: profile.vocabulary,

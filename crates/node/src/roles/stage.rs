@@ -36,14 +36,14 @@ pub fn load(opened: &Opened, settings: &Settings) -> Result<Host<ModelStage>, No
         last: layers.end - 1,
         layers: profile.layers,
     })?;
-    let format = settings.model.format.dtype();
+    let (format, kv_format) = (settings.model.format.dtype(), settings.model.kv_format);
     let wishes = Wishes {
         kv: settings.engine.kv_memory.map(|size| size.0),
         sessions: u64::from(settings.engine.sessions_max),
         force: settings.model.force,
         smaller: None,
     };
-    let needs = budget::needs(checkpoint, &slice, format);
+    let needs = budget::needs(checkpoint, &slice, format, kv_format);
     let kv = budget::plan(needs, wishes, memory::available().map(|size| size.0))?;
     tracing::info!(name = %opened.name, %slice, kv = %ByteSize(kv), "loading");
     let pool = Arc::new(Pool::new(threads_for(
@@ -53,11 +53,15 @@ pub fn load(opened: &Opened, settings: &Settings) -> Result<Host<ModelStage>, No
     let loaded = SliceModel::load(checkpoint, slice, format, pool)?;
     let identity = SliceIdentity {
         model,
-        numerics: loaded.numerics_id(),
+        numerics: loaded.numerics_id(kv_format),
         layers: layers.clone(),
     };
     let config = host_config(&settings.stage, settings.network.open_timeout.0);
-    Ok(Host::new(ModelStage::new(loaded, kv), identity, config))
+    Ok(Host::new(
+        ModelStage::new(loaded, kv_format, kv),
+        identity,
+        config,
+    ))
 }
 
 fn host_config(settings: &StageSettings, open_timeout: Duration) -> HostConfig {

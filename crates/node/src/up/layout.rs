@@ -208,6 +208,7 @@ fn base(common: &Common<'_>) -> Settings {
     base.stage = user.stage.clone();
     base.model.path = Some(common.model.display().to_string());
     base.model.force = user.model.force;
+    base.model.kv_format = user.model.kv_format;
     base.model.fetch = false;
     base.log.format = crate::config::LogFormat::Human;
     base
@@ -220,7 +221,7 @@ pub fn key_file(nodes: &Path, name: &str) -> PathBuf {
 
 fn kv_memory(common: &Common<'_>, slice: &Slice) -> ByteSize {
     let pages = u64::from(common.kv_tokens.div_ceil(PAGE_POSITIONS as u32));
-    ByteSize(pages * KvPages::page_bytes_of(common.profile, slice))
+    ByteSize(pages * KvPages::page_bytes_of(common.profile, slice, common.settings.model.kv_format))
 }
 
 #[cfg(test)]

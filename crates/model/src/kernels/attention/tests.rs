@@ -1,5 +1,6 @@
 use super::*;
 use crate::lanes::InstructionSet;
+use crate::memory::Buffer;
 use crate::pool::Pool;
 use crate::testing::{Random, same_bits};
 
@@ -13,16 +14,18 @@ struct Case {
     values: Vec<f32>,
     queries: Vec<f32>,
     window: Option<usize>,
+    format: KvFormat,
 }
 
 impl Case {
-    fn new(seed: u64, window: Option<usize>) -> Self {
+    fn new(seed: u64, window: Option<usize>, format: KvFormat) -> Self {
         let mut random = Random::new(seed);
         Self {
             keys: random.values(POSITIONS * KV_HEADS * DIM, 3.0),
             values: random.values(POSITIONS * KV_HEADS * DIM, 2.0),
             queries: random.values(POSITIONS * HEADS * DIM, 3.0),
             window,
+            format,
         }
     }
 
@@ -33,6 +36,7 @@ impl Case {
             kv_heads: KV_HEADS,
             head_dim: DIM,
             padded_dim,
+            format: self.format,
         };
         Shape {
             layout,
@@ -46,11 +50,18 @@ impl Case {
     /// All positions, computed in calls of `chunk` rows at a time.
     fn run(&self, set: InstructionSet, threads: usize, chunk: usize) -> Vec<f32> {
         let shape = self.shape();
-        let size = 2 * KV_HEADS * PAGE_POSITIONS * (DIM + shape.layout.padded_dim);
-        let mut pages: Vec<Vec<f32>> = (0..POSITIONS.div_ceil(PAGE_POSITIONS))
-            .map(|_| vec![f32::NAN; size])
+        let size = shape.layout.page_bytes();
+        // All ones are NaN as a float: what was not written must not be read.
+        let mut pages: Vec<Buffer<u8>> = (0..POSITIONS.div_ceil(PAGE_POSITIONS))
+            .map(|_| Buffer::zeroed(size))
             .collect();
-        let pointers: Vec<*mut f32> = pages.iter_mut().map(|p| p.as_mut_ptr()).collect();
+        let pages = pages.iter_mut().map(Buffer::as_mut_slice);
+        let pointers: Vec<*mut u8> = pages
+            .map(|page| {
+                page.fill(u8::MAX);
+                page.as_mut_ptr()
+            })
+            .collect();
         let pool = Pool::new(threads);
         let mut out = Vec::new();
         for start in (0..POSITIONS).step_by(chunk) {
@@ -80,13 +91,26 @@ impl Case {
         out
     }
 
+    /// A stored vector as attention sees it, in double precision.
+    fn stored(&self, values: &[f32]) -> Vec<f64> {
+        let wide = values.iter().map(|value| f64::from(*value));
+        match self.format {
+            KvFormat::F32 => wide.collect(),
+            KvFormat::Int8 => {
+                let largest = wide.clone().fold(0.0, |a: f64, b| a.max(b.abs()));
+                let step = largest / 127.0;
+                wide.map(|value| (value / step).round() * step).collect()
+            }
+        }
+    }
+
     /// The textbook, in double precision.
     fn exact(&self, position: usize, head: usize) -> Vec<f64> {
         let start = self.window.map_or(0, |w| (position + 1).saturating_sub(w));
         let kv_head = head / (HEADS / KV_HEADS);
         let row = |data: &[f32], p: usize| -> Vec<f64> {
             let at = (p * KV_HEADS + kv_head) * DIM;
-            data[at..at + DIM].iter().map(|v| f64::from(*v)).collect()
+            self.stored(&data[at..at + DIM])
         };
         let q = &self.queries[(position * HEADS + head) * DIM..][..DIM];
         let weights: Vec<f64> = (start..=position)
@@ -107,10 +131,15 @@ impl Case {
     }
 }
 
+fn of_both(window: Option<usize>) -> [(Option<usize>, KvFormat); 2] {
+    [KvFormat::F32, KvFormat::Int8].map(|format| (window, format))
+}
+
 #[test]
 fn agrees_with_the_textbook() {
-    for window in [None, Some(1), Some(31), Some(32), Some(33), Some(70)] {
-        let case = Case::new(1, window);
+    let windows = [None, Some(1), Some(31), Some(32), Some(33), Some(70)];
+    for (window, format) in windows.into_iter().flat_map(of_both) {
+        let case = Case::new(1, window, format);
         let found = case.run(InstructionSet::detect(), 1, POSITIONS);
         for position in [0, 1, 30, 31, 32, 33, 63, 64, 100, 149] {
             for head in 0..HEADS {
@@ -129,8 +158,8 @@ fn agrees_with_the_textbook() {
 
 #[test]
 fn invariance_over_chunks_threads_and_instruction_sets() {
-    for window in [None, Some(45)] {
-        let case = Case::new(2, window);
+    for (window, format) in [None, Some(45)].into_iter().flat_map(of_both) {
+        let case = Case::new(2, window, format);
         let reference = case.run(InstructionSet::Scalar, 1, POSITIONS);
         for set in InstructionSet::available() {
             for (threads, chunk) in [(1, 1), (1, 7), (2, 32), (3, 33), (2, 150)] {
