@@ -14,11 +14,13 @@ pub(crate) const LANES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum InstructionSet {
-    /// Portable code; the reference. On aarch64 the compiler makes NEON of it.
+    /// Portable code; the reference.
     Scalar,
+    /// aarch64 with NEON.
+    Neon,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
-    /// x86-64 with AVX-512F.
+    /// x86-64 with AVX-512F and AVX-512BW.
     Avx512,
     /// x86-64 with AVX-512F, AVX-512BW and AVX-512 VNNI.
     Avx512Vnni,
@@ -34,7 +36,13 @@ impl InstructionSet {
 
     /// All that this machine can run, the best last.
     pub fn available() -> Vec<Self> {
-        let all = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Vnni];
+        let all = [
+            Self::Scalar,
+            Self::Neon,
+            Self::Avx2,
+            Self::Avx512,
+            Self::Avx512Vnni,
+        ];
         all.into_iter().filter(|set| set.is_available()).collect()
     }
 
@@ -43,20 +51,27 @@ impl InstructionSet {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");
-        let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+        let avx512 =
+            avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
         match self {
             Self::Scalar => true,
+            Self::Neon => false,
             Self::Avx2 => avx2,
             Self::Avx512 => avx512,
-            Self::Avx512Vnni => {
-                avx512
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
+            Self::Avx512Vnni => avx512 && is_x86_feature_detected!("avx512vnni"),
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            _ => false,
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn is_available(self) -> bool {
         self == Self::Scalar
     }
@@ -236,6 +251,11 @@ impl Lanes for ScalarLanes {
         })
     }
 }
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::NeonLanes;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2Lanes, Avx512Lanes};
@@ -506,6 +526,12 @@ macro_rules! dispatch {
                 // SAFETY: the caller's contract, with AVX-512F enabled here.
                 unsafe { $body::<$crate::lanes::Avx512Lanes>($($arg),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            unsafe fn neon($($arg: $type),*) {
+                // SAFETY: the caller's contract, with NEON enabled here.
+                unsafe { $body::<$crate::lanes::NeonLanes>($($arg),*) }
+            }
             match set {
                 // SAFETY: portable code; the rest is the caller's contract.
                 $crate::lanes::InstructionSet::Scalar => unsafe {
@@ -520,7 +546,9 @@ macro_rules! dispatch {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::lanes::InstructionSet::Avx512Vnni => unsafe { avx512($($arg),*) },
-                #[cfg(not(target_arch = "x86_64"))]
+                // SAFETY: the caller says that the machine has NEON.
+                #[cfg(target_arch = "aarch64")]
+                $crate::lanes::InstructionSet::Neon => unsafe { neon($($arg),*) },
                 _ => unreachable!("only detected instruction sets are constructed"),
             }
         }

@@ -1,8 +1,11 @@
 //! Numbers from a seed, the same on every machine.
 
+#[cfg(feature = "train")]
 use std::f64::consts::TAU;
 
-use skein_base::{math, splitmix};
+#[cfg(feature = "train")]
+use skein_base::math;
+use skein_base::splitmix;
 
 /// What numbers are drawn for. Two uses of one seed share no numbers, whatever is drawn in them.
 #[cfg(feature = "train")]

@@ -24,10 +24,12 @@ impl Packing {
     /// What the kernels of an instruction set want for weights of `format`, and how many rows their tiles have.
     pub(crate) fn of(set: InstructionSet, format: BlockFormat) -> (Self, usize) {
         match (set, format) {
-            (InstructionSet::Scalar, _) => (Self::Bytes, 4),
+            (InstructionSet::Scalar | InstructionSet::Neon, _) => (Self::Bytes, 4),
             (InstructionSet::Avx512Vnni, _) => (Self::Bytes, 8),
-            (_, BlockFormat::Q8) => (Self::Words, 4),
-            (_, BlockFormat::Q4) => (Self::Bytes, 4),
+            (InstructionSet::Avx512, BlockFormat::Q8) => (Self::Words, 8),
+            (InstructionSet::Avx512, BlockFormat::Q4) => (Self::Bytes, 8),
+            (InstructionSet::Avx2, BlockFormat::Q8) => (Self::Words, 4),
+            (InstructionSet::Avx2, BlockFormat::Q4) => (Self::Bytes, 4),
         }
     }
 
@@ -227,8 +229,13 @@ pub(crate) fn widen_f16(bits: u16) -> f32 {
     f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Vnni};
+pub(crate) use x86::{Avx2, Avx512, Vnni};
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -246,6 +253,18 @@ macro_rules! dispatch_integers {
                 unsafe { $body::<$crate::kernels::quantised::integers::Avx2>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx2,fma,f16c")]
+            unsafe fn avx512($($arg: $type),*) {
+                // SAFETY: the caller's contract, with AVX-512 enabled here.
+                unsafe { $body::<$crate::kernels::quantised::integers::Avx512>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            unsafe fn neon($($arg: $type),*) {
+                // SAFETY: the caller's contract, with NEON enabled here.
+                unsafe { $body::<$crate::kernels::quantised::integers::Neon>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma,f16c")]
             unsafe fn vnni($($arg: $type),*) {
                 // SAFETY: the caller's contract, with AVX-512 and VNNI enabled here.
@@ -258,11 +277,16 @@ macro_rules! dispatch_integers {
                 },
                 // SAFETY: the caller says that the machine has AVX2, FMA and F16C.
                 #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx2 | InstructionSet::Avx512 => unsafe { avx2($($arg),*) },
+                InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: the caller says that the machine has AVX-512F and AVX-512BW.
+                #[cfg(target_arch = "x86_64")]
+                InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: the caller says that the machine has AVX-512 with VNNI.
                 #[cfg(target_arch = "x86_64")]
                 InstructionSet::Avx512Vnni => unsafe { vnni($($arg),*) },
-                #[cfg(not(target_arch = "x86_64"))]
+                // SAFETY: the caller says that the machine has NEON.
+                #[cfg(target_arch = "aarch64")]
+                InstructionSet::Neon => unsafe { neon($($arg),*) },
                 _ => unreachable!("only detected instruction sets are constructed"),
             }
         }

@@ -32,7 +32,8 @@ pub(crate) fn vectorised(set: InstructionSet, kernel: impl Kernel) {
         kernel.run();
     }
     match set {
-        InstructionSet::Scalar => kernel.run(),
+        // All programs for aarch64 are compiled with NEON.
+        InstructionSet::Scalar | InstructionSet::Neon => kernel.run(),
         // SAFETY: the machine has AVX2 and FMA, as detection found.
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => unsafe { avx2(kernel) },

@@ -10,6 +10,9 @@ use crate::lanes::{Avx2Lanes, Avx512Lanes};
 /// AVX2 with F16C.
 pub(crate) struct Avx2;
 
+/// AVX-512 with the instructions for bytes and words.
+pub(crate) struct Avx512;
+
 /// AVX-512 with VNNI.
 pub(crate) struct Vnni;
 
@@ -163,13 +166,109 @@ unsafe fn to_floats<const R: usize>(sums: [__m512i; R]) -> [Avx512Lanes; R] {
     }
 }
 
+/// Widens sixteen `f16`.
+///
+/// # Safety
+/// AVX-512F is enabled; sixteen readable values.
+#[inline(always)]
+unsafe fn widen_f16(from: *const u16) -> Avx512Lanes {
+    // SAFETY: the caller's.
+    unsafe { Avx512Lanes(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+}
+
+/// The word at place `index`, in every lane.
+///
+/// # Safety
+/// AVX-512F is enabled, and the word is there.
+#[inline(always)]
+unsafe fn wide_word(x: *const u8, index: usize) -> __m512i {
+    // SAFETY: the caller's.
+    unsafe { _mm512_set1_epi32(x.cast::<i32>().add(index).read_unaligned()) }
+}
+
+/// As [`Avx2`], in registers of twice the width.
+impl Integers for Avx512 {
+    type Floats = Avx512Lanes;
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Avx512Lanes {
+        // SAFETY: the caller's.
+        unsafe { widen_f16(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_q8<const R: usize>(
+        x: *const u8,
+        w: *const u8,
+        starts: *const i32,
+    ) -> [Avx512Lanes; R] {
+        // SAFETY: the caller's: eight groups of `R` rows, of sixteen outputs.
+        unsafe {
+            let mask = _mm512_set1_epi16(0xff);
+            let mut sums = [_mm512_setzero_si512(); R];
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_set1_epi32(*starts.add(r));
+            }
+            for group in 0..8 {
+                let weights = _mm512_loadu_si512(w.add(group * 64).cast());
+                let even = _mm512_and_si512(weights, mask);
+                let odd = _mm512_srli_epi16::<8>(weights);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let at = (group * R + r) * 2;
+                    // At most 255 * 127 twice: exact in 32 bits.
+                    let one = _mm512_madd_epi16(even, wide_word(x, at));
+                    let other = _mm512_madd_epi16(odd, wide_word(x, at + 1));
+                    *sum = _mm512_add_epi32(*sum, _mm512_add_epi32(one, other));
+                }
+            }
+            to_floats(sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sums_q4<const R: usize>(
+        x: *const u8,
+        w: *const u8,
+        starts: *const i32,
+    ) -> [Avx512Lanes; R] {
+        // SAFETY: the caller's: four double groups of `R` rows, of sixteen outputs.
+        unsafe {
+            let mask = _mm512_set1_epi8(15);
+            let mut sums = [_mm512_setzero_si512(); R];
+            for group in 0..4 {
+                let weights = _mm512_loadu_si512(w.add(group * 64).cast());
+                let first = _mm512_and_si512(weights, mask);
+                let second = _mm512_and_si512(_mm512_srli_epi16::<4>(weights), mask);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    // Sixteen products of at most 15 * 128 make 30720: exact in 16 bits.
+                    let one = _mm512_maddubs_epi16(first, wide_word(x, 2 * group * R + r));
+                    let at = (2 * group + 1) * R + r;
+                    let other = _mm512_maddubs_epi16(second, wide_word(x, at));
+                    *sum = _mm512_add_epi16(*sum, _mm512_add_epi16(one, other));
+                }
+            }
+            let ones = _mm512_set1_epi16(1);
+            for (r, sum) in sums.iter_mut().enumerate() {
+                let start = _mm512_set1_epi32(*starts.add(r));
+                *sum = _mm512_add_epi32(start, _mm512_madd_epi16(*sum, ones));
+            }
+            to_floats(sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(from: *const u8, once: bool) {
+        ask(from, once);
+    }
+}
+
 impl Integers for Vnni {
     type Floats = Avx512Lanes;
 
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Avx512Lanes {
-        // SAFETY: the caller's: sixteen readable values.
-        unsafe { Avx512Lanes(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))) }
+        // SAFETY: the caller's.
+        unsafe { widen_f16(from) }
     }
 
     #[inline(always)]
@@ -187,8 +286,7 @@ impl Integers for Vnni {
             for group in 0..8 {
                 let weights = _mm512_loadu_si512(w.add(group * 64).cast());
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = x.cast::<i32>().add(group * R + r).read_unaligned();
-                    *sum = _mm512_dpbusd_epi32(*sum, weights, _mm512_set1_epi32(x));
+                    *sum = _mm512_dpbusd_epi32(*sum, weights, wide_word(x, group * R + r));
                 }
             }
             to_floats(sums)
@@ -217,8 +315,7 @@ impl Integers for Vnni {
                 for (half, weights) in halves.into_iter().enumerate() {
                     for (r, sum) in sums.iter_mut().enumerate() {
                         let at = (2 * group + half) * R + r;
-                        let x = x.cast::<i32>().add(at).read_unaligned();
-                        *sum = _mm512_dpbusd_epi32(*sum, weights, _mm512_set1_epi32(x));
+                        *sum = _mm512_dpbusd_epi32(*sum, weights, wide_word(x, at));
                     }
                 }
             }
