@@ -2,6 +2,7 @@
 
 use super::dice::Dice;
 use super::phrase::{capital, say_one, wording};
+use super::rewording::reworded;
 use super::sample::{Kind, Turn};
 use super::split::Split;
 use super::words::COMMANDS;
@@ -107,6 +108,11 @@ impl Entry {
         let big = capital(&subject);
         let slots = [("x", subject.as_str()), ("X", big.as_str())];
         let user = say_one(dice, self.wordings.of(split), &slots);
+        // Small talk is too short and too fixed for it.
+        let user = match (split, kind) {
+            (Split::Training, Kind::Skein | Kind::Nature) => reworded(dice, user),
+            _ => user,
+        };
         dice.answering(true);
         let assistant = say_one(dice, &[self.answer], &slots);
         dice.answering(false);

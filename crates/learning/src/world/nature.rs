@@ -33,7 +33,6 @@ const CLIMATES: [Climate; 5] = [
 ];
 
 /// All plain facts.
-#[cfg(test)]
 pub(super) fn facts() -> impl Iterator<Item = &'static super::catalogue::Entry> {
     facts::FACTS.iter()
 }

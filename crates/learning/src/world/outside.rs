@@ -14,7 +14,7 @@ use topics::{Refusal, SUBJECTS, Subject, UNKNOWN};
 /// told before, so a question about one has no answer.
 pub(super) fn asked(dice: &mut Dice, split: Split, untold: bool) -> Option<Turn> {
     // Drawn again within each, so that both sides of the split have the same mixture.
-    match dice.weighted(&[60, 18, 14, if untold { 8 } else { 0 }]) {
+    match dice.weighted(&[55, 15, 22, if untold { 8 } else { 0 }]) {
         0 => {
             let subject = dice.pick(&SUBJECTS);
             Some(known(dice, subject, split))
@@ -66,7 +66,7 @@ fn reckoning(dice: &mut Dice, split: Split) -> Option<Turn> {
     const WAYS: [Beyond; 4] = [Beyond::Large, Beyond::Below, Beyond::Terms, Beyond::Times];
     let large = |dice: &mut Dice| 100 + dice.below(9900) as u32;
     let small = |dice: &mut Dice| 2 + dice.below(98) as u32;
-    let beyond = WAYS[dice.weighted(&[40, 20, 15, 25])];
+    let beyond = WAYS[dice.weighted(&[25, 45, 10, 20])];
     let (a, b) = match beyond {
         Beyond::Large => match dice.weighted(&[50, 25, 25]) {
             0 => (large(dice), large(dice)),

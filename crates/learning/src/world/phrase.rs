@@ -69,6 +69,27 @@ fn expand(dice: &mut Dice, template: &str, slots: Slots<'_>, out: &mut String) {
     out.push_str(rest);
 }
 
+/// All wordings of `template`.
+pub(super) fn expansions(template: &str, slots: Slots<'_>) -> Vec<String> {
+    let Some(at) = template.find(['[', '{']) else {
+        return vec![template.to_owned()];
+    };
+    let (inner, after) = enclosed(&template[at..]);
+    let chosen: Vec<String> = match template.as_bytes()[at] {
+        b'[' => alternatives(inner)
+            .into_iter()
+            .flat_map(|option| expansions(option, slots))
+            .collect(),
+        _ => vec![filled(inner, slots).to_owned()],
+    };
+    let rest = expansions(after, slots);
+    let start = &template[..at];
+    chosen
+        .iter()
+        .flat_map(|middle| rest.iter().map(move |end| format!("{start}{middle}{end}")))
+        .collect()
+}
+
 fn filled<'a>(name: &'a str, slots: Slots<'a>) -> &'a str {
     slots
         .iter()
@@ -135,6 +156,15 @@ mod tests {
             "Run to the park!",
         ];
         assert_eq!(said, expected.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn expansions_are_all_wordings() {
+        let slots = [("place", "the park")];
+        let template = "[go|run[ fast|]] to {place}[.|!]";
+        let expanded = expansions(template, &slots).into_iter();
+        let expanded: BTreeSet<String> = expanded.map(|text| capital(&text)).collect();
+        assert_eq!(expanded, all(template, &slots));
     }
 
     #[test]

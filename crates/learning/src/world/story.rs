@@ -18,7 +18,7 @@ use crate::answer::{Expected, Form};
 use plot::{Plot, Wish};
 use query::Query;
 
-/// A story told by the user, and one to three questions about it. A held-out story itself has a pair
+/// A story told by the user, and one to five questions about it. A held-out story itself has a pair
 /// that training never has; `None` if this draw has none.
 pub(super) fn asked(dice: &mut Dice, split: Split) -> Option<Vec<Turn>> {
     let plot = Plot::draw(dice, Wish::default());
@@ -26,7 +26,7 @@ pub(super) fn asked(dice: &mut Dice, split: Split) -> Option<Vec<Turn>> {
         return None;
     }
     let story = telling::tell(dice, &plot).join(" ");
-    let count = 1 + dice.weighted(&[50, 32, 18]);
+    let count = 1 + dice.weighted(&[22, 26, 24, 18, 10]);
     // Mostly story and question come in one message.
     let apart = dice.chance(12);
     let intro = match dice.chance(15) {

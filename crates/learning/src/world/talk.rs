@@ -12,7 +12,6 @@ use super::words::PERSONS;
 use crate::answer::Expected;
 
 /// All fixed small talk.
-#[cfg(test)]
 pub(super) fn entries() -> impl Iterator<Item = &'static Entry> {
     greetings::HELLO
         .iter()

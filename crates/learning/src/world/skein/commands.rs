@@ -18,6 +18,18 @@ const DOES: Wordings = Wordings {
         "What is [{x}|`{x}`]?",
         "What do I get when I use [{x}|`{x}`]?",
         "Tell me about the command [{x}|`{x}`].",
+        "What is the purpose of [{x}|`{x}`]?",
+        "What [good|use] is [{x}|`{x}`]?",
+        "How does [{x}|`{x}`] help me?",
+        "What task is [{x}|`{x}`] meant for?",
+        "What is the effect of [{x}|`{x}`]?",
+        "What job does [{x}|`{x}`] have?",
+        "I have never used [{x}|`{x}`]. What is it for?",
+        "I found the command [{x}|`{x}`]. What does it do?",
+        "My friend types [{x}|`{x}`]. What does that do?",
+        "For what does one use [{x}|`{x}`]?",
+        "Somebody told me to run `{x}`. What does it do?",
+        "Purpose of `{x}`?",
     ],
     held_out: &[
         "What will [{x}|`{x}`] do?",
@@ -45,6 +57,20 @@ const HOW: Wordings = Wordings {
         "And how do I {x}?",
         "Do you know how to {x}?",
         "What must I do to {x}?",
+        "What do I enter to {x}?",
+        "What command should one use to {x}?",
+        "I am trying to {x}.",
+        "I need to {x}. What is the right command?",
+        "Give me the command to {x}.",
+        "Name the command to {x}.",
+        "[My aim|My plan] is to {x}.",
+        "Let me {x}.",
+        "What is the way to {x}?",
+        "I have to {x}. How does that work?",
+        "My friend wants to {x}.",
+        "Which part of Skein lets one {x}?",
+        "{X}, how?",
+        "I cannot find out how to {x}.",
     ],
     held_out: &[
         "I would like to {x}. What do I type?",
@@ -155,7 +181,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[start|run] a [whole |]network on [one|my] machine",
+            "[[start|run] a [whole |]network on [one|my] machine|bring up a [whole |]network|set \
+             up a network on my own computer|get all nodes of a network going at once|launch a \
+             [complete |]network|try a whole network on one computer]",
             "start a network here on my machine",
         ],
         "skein up",
@@ -164,7 +192,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[talk with|chat with|talk to] a model[| in the terminal]",
+            "[[talk with|chat with|talk to] a model[| in the terminal]|open a chat|begin a chat \
+             in the terminal|speak with a model|exchange messages with a model|write to a model \
+             and read its replies]",
             "have a chat with a model",
         ],
         "skein chat",
@@ -173,7 +203,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[get one answer|get an answer to one prompt|ask one question]",
+            "[get one answer|get an answer to one prompt|ask one question|send a single \
+             prompt|ask something just once|put one question to a model|have one prompt \
+             answered|get a reply without a chat|use a model once and be done]",
             "get the answer to one question",
         ],
         "skein run",
@@ -182,7 +214,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[serve a model|start the server|offer an API]",
+            "[serve a model|start the server|offer an API|run a server|put a model behind an \
+             API|let programs ask a model over HTTP|make a model reachable over HTTP|open an API \
+             for my programs|start the gateway]",
             "serve my model with an API",
         ],
         "skein serve",
@@ -191,7 +225,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[see how [the|my] network is|look at [the|my] network]",
+            "[see how [the|my] network is|look at [the|my] network|check on [the|my] network|see \
+             what [the|my] network is doing|find out whether [the|my] network runs|see which \
+             nodes are running|get a report on [the|my] network|see how busy [the|my] network is]",
             "see if my network is well",
         ],
         "skein status",
@@ -200,7 +236,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[start|run] [one|a single] node[| of a network]",
+            "[[start|run] [one|a single] node[| of a network]|launch [one|a single] node|bring up \
+             just one node|start a node by itself|run a single stage|start only one part of a \
+             network]",
             "start a node of the network",
         ],
         "skein node",
@@ -209,7 +247,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[split|cut] a model[| into files| into slices]",
+            "[[split|cut] a model[| into files| into slices]|divide a model into parts|break a \
+             model into pieces|break up a model|slice a model|make several files from one \
+             model|store a model in slices]",
             "cut my model by layer",
         ],
         "skein model split",
@@ -218,7 +258,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[check|verify] [a split model|the files of a model]",
+            "[[check|verify] [a split model|the files of a model]|make sure that a split model is \
+             whole|see whether a split model is broken|find damage in a split model|compare a \
+             split model with its hashes|find out if the files of a model are good]",
             "check every byte of a model",
         ],
         "skein model verify",
@@ -227,7 +269,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[look at a model|inspect a model|see what a model needs]",
+            "[look at a model|inspect a model|see what a model needs|see what a model is|learn \
+             how much memory a model needs|see the details of a model|examine a model|find out \
+             whether a model can be served|get facts about a model]",
             "know what my model needs",
         ],
         "skein model inspect",
@@ -236,7 +280,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[fetch|get] a model from the hub",
+            "[[fetch|get] a model from the hub|download a model[| from the hub]|bring a model \
+             here from the hub|pull a model from the hub|load a model from the internet|copy a \
+             model from the hub]",
             "get my model from the hub",
         ],
         "skein model fetch",
@@ -245,7 +291,10 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[export a model|use a model in other programs]",
+            "[export a model|use a model in other programs|save a model as an ordinary \
+             folder|turn a model into a plain folder|take a model out of Skein|give a model to \
+             other tools|open a model of Skein in other software|hand a model over to another \
+             program]",
             "write a model for other programs",
         ],
         "skein model export",
@@ -253,20 +302,30 @@ pub(super) const COMMANDS: [Entry; 34] = [
         "output & folder & other programs",
     ),
     how(
-        ["[train|teach] a model", "train my own model"],
+        [
+            "[[train|teach] a model|start a training|make a model learn|let a model learn from my \
+             data|teach a model new things|improve a model by training]",
+            "train my own model",
+        ],
         "skein train",
         "Type `skein train` with --data and --output. It trains a model on texts or conversations.",
         "data & output & trains a model",
     ),
     how(
-        ["[make|get] [an API key|a new key]", "make a new API key"],
+        [
+            "[[make|get] [an API key|a new key]|create [an API key|a key]|issue an API key|give a \
+             user a key of his own|have a key made|hand out a new key]",
+            "make a new API key",
+        ],
         "skein keys new",
         "Type `skein keys new` and a name. It makes an API key and prints it once.",
         "a name & key & prints it once",
     ),
     how(
         [
-            "[measure speed|measure the speed|see how fast a model is]",
+            "[measure speed|measure the speed|see how fast a model is|test the speed of a \
+             model|time a model|find out how quick a model is|run a benchmark|count how many \
+             tokens a second a model makes]",
             "measure how fast my model is",
         ],
         "skein bench",
@@ -275,7 +334,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[see [the|my] configuration|see my settings|see what is set]",
+            "[see [the|my] configuration|see my settings|see what is set|show all settings|list \
+             my settings|print the configuration|see which value each setting has|find out where \
+             a value came from|see the values that are in use]",
             "look at the configuration",
         ],
         "skein config",
@@ -284,7 +345,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "check [the|my] [configuration|settings]",
+            "[check [the|my] [configuration|settings]|find mistakes in my configuration|test my \
+             configuration file|see if my settings are right|make sure that my settings are \
+             good|find out what is wrong with my configuration]",
             "check what is in the configuration",
         ],
         "skein config",
@@ -293,7 +356,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[understand|explain] [the settings|a setting]",
+            "[[understand|explain] [the settings|a setting]|learn what a setting means|see what \
+             the settings mean|know what each setting is for|find out what a setting does|get an \
+             explanation of a setting|read about every setting]",
             "understand the configuration",
         ],
         "skein config",
@@ -302,7 +367,9 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     how(
         [
-            "[complete commands in my shell|get completions]",
+            "[complete commands in my shell|get completions|use Tab to finish \
+             commands|have my shell finish commands|set up completion[| for my shell]|get a \
+             completion script|let the terminal complete what I type]",
             "get completions in my shell",
         ],
         "skein completions",

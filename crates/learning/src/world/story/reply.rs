@@ -73,8 +73,8 @@ fn spot_words(spot: Spot) -> Vec<&'static str> {
 fn is_at(plot: &Plot, who: usize, asked: usize) -> (String, Expected) {
     let place = plot.state.place_of(who);
     let is = place == asked;
-    let word = if is { "Yes" } else { "No" };
-    let answer = format!("{word}, {} is {}.", name(who), at_place(place));
+    let word = if is { "yes" } else { "no" };
+    let answer = format!("{} is {}, so {word}.", name(who), at_place(place));
     let denied = [PLACES[asked].name];
     let denied = if is { &[][..] } else { &denied };
     let expected = Expected::yes(is, &[PLACES[place].name], denied);
@@ -84,8 +84,8 @@ fn is_at(plot: &Plot, who: usize, asked: usize) -> (String, Expected) {
 fn has_thing(plot: &Plot, who: usize, thing: usize) -> (String, Expected) {
     let spot = plot.state.spot_of(thing);
     let has = spot == Spot::Person(who);
-    let word = if has { "Yes" } else { "No" };
-    let answer = format!("{word}, {}.", holding(plot, thing));
+    let word = if has { "yes" } else { "no" };
+    let answer = format!("{}, so {word}.", capital(&holding(plot, thing)));
     let denied = [PERSONS[who].name];
     let denied = if has { &[][..] } else { &denied };
     let expected = Expected::yes(has, &spot_words(spot), denied);
