@@ -6,10 +6,10 @@ use std::time::Duration;
 
 fn main() {
     println!(
-        "SKEIN-BEGIN avx512f={} avx512bw={} avx512vl={}",
+        "SKEIN-BEGIN avx512f={} avx512bw={} avx512vnni={}",
         is_x86_feature_detected!("avx512f"),
         is_x86_feature_detected!("avx512bw"),
-        is_x86_feature_detected!("avx512vl"),
+        is_x86_feature_detected!("avx512vnni"),
     );
     let arguments = std::fs::read_to_string("/arguments").unwrap_or_default();
     let arguments = arguments.lines().filter(|line| !line.is_empty());
