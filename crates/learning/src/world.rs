@@ -58,8 +58,8 @@ const SHARES: [(Kind, u32); 10] = [
 ];
 
 /// Words, digits and marks of the longest conversation to which another part is added, for most and
-/// for long ones. With the longest part the others stay below half of the context and the long ones
-/// below all of it, nearly always.
+/// for long ones. With the part that follows, most stay well below the context, and nearly all of the
+/// long ones within it.
 const PIECES_MAX: [usize; 2] = [120, 350];
 
 /// How many conversations in a hundred are long: else a model would know nothing of the later

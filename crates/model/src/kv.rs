@@ -29,6 +29,9 @@ pub enum KvFormat {
 }
 
 impl KvFormat {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Int8];
+
     fn value_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -75,7 +78,7 @@ pub(crate) struct PageLayout {
 }
 
 impl PageLayout {
-    fn new(profile: &Profile, slice: &Slice, format: KvFormat) -> Self {
+    pub(crate) fn new(profile: &Profile, slice: &Slice, format: KvFormat) -> Self {
         let head_dim = profile.head_dim as usize;
         Self {
             layers: slice.layers.len(),

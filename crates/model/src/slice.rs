@@ -73,6 +73,9 @@ pub enum ForwardError {
         /// Positions reserved.
         reserved: usize,
     },
+    /// The KV is of another slice or another model.
+    #[error("the pages of keys and values were made for another slice")]
+    OtherPages,
     /// An activation is no number.
     #[error("row {row} of the input holds a value that is not finite")]
     NotFinite {
@@ -236,8 +239,8 @@ impl SliceModel {
         &self.pool
     }
 
-    /// What fixes the bits of the answers, beside the model: kernel revision, conversion of
-    /// weights, KV format, tile of attention. Not the instruction set, threads or cut.
+    /// What fixes the bits of the answers with keys and values held as `kv`, beside the model: kernel revision, conversion
+    /// of weights, KV format, tile of attention. Not the instruction set, threads or cut.
     pub fn numerics_id(&self, kv: KvFormat) -> NumericsId {
         numerics_id(self.format, kv)
     }

@@ -60,16 +60,17 @@ pub fn needs(
     kv: KvFormat,
 ) -> Needs {
     let profile = checkpoint.profile();
-    let parts = slice.parts(profile.tied);
-    let weights = parts
-        .into_iter()
-        .map(|part| part_bytes(checkpoint, part, format))
-        .sum();
     Needs {
-        weights,
+        weights: weights(checkpoint, slice, format),
         position: kv_bytes(profile, slice, kv),
         context: u64::from(profile.context),
     }
+}
+
+/// Bytes of the weights of `slice`, held as `format` or as they are stored.
+pub fn weights(checkpoint: &dyn Checkpoint, slice: &Slice, format: Option<Dtype>) -> u64 {
+    let parts = slice.parts(checkpoint.profile().tied).into_iter();
+    parts.map(|part| part_bytes(checkpoint, part, format)).sum()
 }
 
 /// Bytes of keys and values of one position in the layers of a slice.
@@ -108,10 +109,9 @@ fn held(checkpoint: &dyn Checkpoint, part: Part, name: &'static str) -> Dtype {
 /// The first format in which `slice` would take about half of what it takes, or less.
 pub fn smaller(checkpoint: &dyn Checkpoint, slice: &Slice, now: Needs) -> Option<Dtype> {
     let most = now.weights / 5 * 3;
-    let weights = |format| needs(checkpoint, slice, Some(format), KvFormat::F32).weights;
     [Dtype::Bf16, Dtype::Q8, Dtype::Q4]
         .into_iter()
-        .find(|format| weights(*format) <= most)
+        .find(|format| weights(checkpoint, slice, Some(*format)) <= most)
 }
 
 /// The user's wishes.

@@ -184,8 +184,9 @@ settings! {
         /// `bf16`, `q8` and `q4` (blocks of 32 weights, of 8.5 and 4.5 bits each) convert matrices. It changes the bits of the
         /// answers.
         format: Format = Format::Auto;
-        /// What to hold keys and values of past tokens in: `f32` as they are computed, or `int8`, a byte for each and a
-        /// scale for each token and head, in about a quarter of the memory. It changes the bits of the answers.
+        /// What to hold keys and values of past tokens in: `f32` as they are computed, or `int8`, a byte for each and
+        /// two scales for each token and head, in about a quarter of the memory. It changes the bits of the
+        /// answers; all nodes of a model need the same.
         kv_format: KvFormat = KvFormat::F32;
         /// Whether `org/name@commit` may be fetched from the hub; if not, the local cache alone is
         /// used.

@@ -2,7 +2,7 @@
 
 use std::sync::Weak;
 
-use skein_base::{Scores, TraceId};
+use skein_base::{NumericsId, Scores, TraceId};
 use skein_model::kv::PAGE_POSITIONS;
 use skein_model::{
     ForwardError, Input, KvFormat, KvFull, KvPages, Output, ScoreRows, Segment, Sequence,
@@ -301,6 +301,11 @@ impl ModelStage {
     /// The model.
     pub fn model(&self) -> &SliceModel {
         &self.model
+    }
+
+    /// What fixes the bits of its answers, beside the model.
+    pub fn numerics_id(&self) -> NumericsId {
+        self.model.numerics_id(self.kv.format())
     }
 }
 

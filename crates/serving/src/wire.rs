@@ -203,7 +203,9 @@ pub enum Failure {
         retry_after: Duration,
     },
     /// It has another model, other numerics, or other layers.
-    #[error("the stage does not have this slice of this model in this format")]
+    #[error(
+        "the stage does not have this slice of this model in these formats (model.format and model.kv_format are the same on all nodes)"
+    )]
     OtherSlice,
     /// The next stage does not answer.
     #[error("the stage cannot reach the next one")]

@@ -86,8 +86,8 @@ fn token(id: u32, logprob: f32, top: &[(u32, f32)]) -> (u32, u32, Vec<(u32, u32)
 }
 
 /// A request alone: the whole prompt in one batch, then token by token; no scheduler, no sharing.
-fn alone(model: &SliceModel, request: &Request) -> Tokens {
-    let mut kv = KvPages::new(model.profile(), model.slice(), KvFormat::F32, 64 << 20);
+fn alone(model: &SliceModel, format: KvFormat, request: &Request) -> Tokens {
+    let mut kv = KvPages::new(model.profile(), model.slice(), format, 64 << 20);
     let mut sequence = kv.sequence();
     let mut sampler = Sampler::new(request.sampling.clone(), &request.prompt);
     let mut fed = request.prompt.clone();
@@ -196,7 +196,7 @@ fn through(stage: &mut Local<ModelStage>, requests: &[Request], random: &mut Ran
     outcome
 }
 
-fn sixty_four_through_eight(path: &Path) {
+fn sixty_four_through_eight(path: &Path, kv: KvFormat) {
     let name = path.file_name().unwrap().to_str().unwrap();
     let model = load(path);
     let mut random = Random(64);
@@ -206,11 +206,11 @@ fn sixty_four_through_eight(path: &Path) {
         .collect();
     let expected: Vec<_> = requests
         .iter()
-        .map(|request| alone(&model, request))
+        .map(|request| alone(&model, kv, request))
         .collect();
     // A session fills up to 98 positions: four pages. Half of that is what most of them need.
-    let budget = 16 * KvPages::page_bytes_of(model.profile(), model.slice(), KvFormat::F32);
-    let mut stage = Local::new(ModelStage::new(model, KvFormat::F32, budget));
+    let budget = 16 * KvPages::page_bytes_of(model.profile(), model.slice(), kv);
+    let mut stage = Local::new(ModelStage::new(model, kv, budget));
     assert_eq!(stage.limits().total_pages, 16);
     let outcome = through(&mut stage, &requests, &mut random);
     for ((id, found), expected) in outcome.tokens.iter().zip(&expected) {
@@ -237,7 +237,9 @@ fn sixty_four_through_eight(path: &Path) {
 #[test]
 fn sixty_four_sessions_through_memory_for_eight_give_the_bits_they_give_alone() {
     for path in fixtures() {
-        sixty_four_through_eight(&path);
+        for kv in KvFormat::ALL {
+            sixty_four_through_eight(&path, kv);
+        }
     }
 }
 

@@ -191,7 +191,7 @@ fn answers_are_judged_by_what_they_say() {
     let inside = Expected::one(Class::Place, "box").naming(&["ball", "park"]);
     let absent = Expected::yes(false, &["river"], &["park"]).naming(&["tom"]);
     let present = Expected::yes(true, &["river"], &[]).naming(&["tom"]);
-    let cases: [(&str, &Expected, bool); 36] = [
+    let cases: [(&str, &Expected, bool); 42] = [
         ("Tom is in the PARK", &place, true),
         ("In the park!", &place, true),
         ("Tom is in the parking lot.", &place, false),
@@ -238,6 +238,12 @@ fn answers_are_judged_by_what_they_say() {
         ("Nobody.", &absent, false),
         ("Yes.", &present, true),
         ("Yes, Tom is at the river.", &present, true),
+        ("Tom is at the river, so yes.", &present, true),
+        ("Tom is not at the river, so yes.", &present, false),
+        ("Tom is at the river, so no.", &absent, true),
+        ("Tom is in the park, so no.", &absent, false),
+        ("Tom is at the beach, so no.", &absent, false),
+        ("Tom is at the river, so yes.", &absent, false),
         ("Yes, Tom is not at the river.", &present, false),
         ("Yes and no.", &present, false),
     ];

@@ -12,19 +12,29 @@ use super::{nature, skein, talk};
 /// Texts of fewer words stay as they are: there is nothing to leave out.
 const WORDS_MIN: usize = 4;
 
+/// What is typed in haste keeps at least as many words: fewer would say nothing.
+const KEPT_MIN: usize = 2;
+
+/// How often a text stays as it is, gets a frame, is typed in haste.
+const SHARES: [u32; 3] = [55, 25, 20];
+
+/// How often, in percent, haste leaves out a small word, and how often another one.
+const LEFT_OUT_PERCENT: [u32; 2] = [55, 5];
+
 /// Words that people leave out when they type in haste, and are understood.
-const SMALL: [&str; 38] = [
+const LEFT_OUT: [&str; 38] = [
     "a", "an", "the", "i", "you", "me", "my", "it", "its", "is", "are", "do", "does", "did", "can",
     "may", "will", "to", "of", "for", "in", "on", "at", "with", "and", "that", "there", "please",
     "tell", "want", "know", "have", "has", "be", "by", "this", "one", "when",
 ];
 
-/// The text as it is, in a frame, or in haste; never as something held out is asked.
+/// The text as it is, in a frame or in haste. What would come out as a held-out wording stays as it
+/// was; that the text itself is none is the catalogues' affair.
 pub(super) fn reworded(dice: &mut Dice, text: String) -> String {
     if text.split(' ').count() < WORDS_MIN {
         return text;
     }
-    let other = match dice.weighted(&[55, 25, 20]) {
+    let other = match dice.weighted(&SHARES) {
         0 => return text,
         1 => framed(dice, &text),
         _ => hasty(dice, &text),
@@ -83,20 +93,21 @@ fn inner(text: &str) -> String {
 /// In small letters, without most of the small words and now and then without another one.
 fn hasty(dice: &mut Dice, text: &str) -> String {
     let commands = text.contains('`') || text.contains("--");
+    let [small, other] = LEFT_OUT_PERCENT;
     let words: Vec<&str> = text.split(' ').collect();
     let mut kept = Vec::new();
     for word in &words {
         let plain = word.trim_end_matches(['.', '?', '!', ',']).to_lowercase();
-        let percent = match SMALL.contains(&plain.as_str()) {
-            true => 55,
+        let percent = match LEFT_OUT.contains(&plain.as_str()) {
+            true => small,
             false if commands => 0,
-            false => 5,
+            false => other,
         };
         if !dice.chance(percent) {
             kept.push(plain);
         }
     }
-    if kept.len() < WORDS_MIN / 2 {
+    if kept.len() < KEPT_MIN {
         return text.to_lowercase();
     }
     let mark = if dice.chance(50) { "?" } else { "" };
@@ -157,32 +168,62 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_question_has_its_frames() {
+        let said = all(|dice| framed(dice, "Tell me who sees my text."));
+        assert!(
+            said.contains("I want to know who sees my text."),
+            "{said:?}"
+        );
+        let said = all(|dice| framed(dice, "What is a slice?"));
+        assert!(said.contains("A slice, what is that?"), "{said:?}");
+        assert_eq!(inner("I want replicas."), "I want replicas.");
+        assert_eq!(inner("Skein stopped, why?"), "Skein stopped, why?");
+        assert_eq!(inner("`skein up` for what?"), "`skein up` for what?");
+        assert_eq!(inner("Which node reads it?"), "which node reads it?");
+    }
+
+    #[test]
     fn haste_leaves_out_small_words() {
         let said = all(|dice| hasty(dice, "Who sees the text that I write?"));
         assert!(said.contains("who sees text write?"), "{said:?}");
+        let whole = said
+            .iter()
+            .filter(|text| text.contains("sees") && text.contains("text"));
+        assert!(2 * whole.count() > said.len(), "{said:?}");
         let said = all(|dice| hasty(dice, "When do I need `skein keys new`?"));
         assert!(
             said.iter().all(|text| text.contains("`skein keys new`")),
             "{said:?}"
         );
+        let said = all(|dice| hasty(dice, "What is it for?"));
+        assert!(said.iter().all(|text| text.split(' ').count() >= KEPT_MIN));
     }
 
     #[test]
-    fn what_is_held_out_is_never_said() {
-        let wording = "What must I do to make a whole network?".to_owned();
-        let known = held_out();
-        assert!(known.len() > 500, "{}", known.len());
-        for entry in skein::facts() {
-            for seed in 0..50 {
-                let mut dice = Dice::new(seed, &[4]);
-                let text = say(
-                    &mut dice,
-                    entry.wordings.training[0],
-                    &[("x", entry.subject)],
-                );
-                assert!(!known.contains(&normal(&reworded(&mut dice, text))));
+    fn a_frame_that_makes_what_is_held_out_is_not_used() {
+        let asked = "How do I change the configuration?";
+        let kept = "What must I do to change the configuration?";
+        assert!(held_out().contains(&normal(kept)));
+        assert!(all(|dice| framed(dice, asked)).contains(kept));
+        let said = all(|dice| reworded(dice, asked.to_owned()));
+        assert!(said.len() > 10, "{said:?}");
+        let leak = said.iter().find(|text| held_out().contains(&normal(text)));
+        assert_eq!(leak, None);
+    }
+
+    #[test]
+    fn no_wording_of_training_is_held_out() {
+        assert!(held_out().len() > 500, "{}", held_out().len());
+        let entries = skein::facts().chain(nature::facts()).chain(talk::entries());
+        for entry in entries {
+            for subject in expansions(entry.subject, &[]) {
+                let big = capital(&subject);
+                let slots = [("x", subject.as_str()), ("X", big.as_str())];
+                let wordings = entry.wordings.training.iter();
+                for text in wordings.flat_map(|wording| expansions(wording, &slots)) {
+                    assert!(!held_out().contains(&normal(&text)), "{text}");
+                }
             }
         }
-        assert!(!known.contains(&normal(&wording)));
     }
 }

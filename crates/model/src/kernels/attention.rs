@@ -9,8 +9,8 @@
 //! t`, fused. The result is `o * (1 / l)`. Nothing depends on other queries, on the batch or on how
 //! the prompt was cut.
 //!
-//! Where keys and values are bytes, `k` and `v` are the integers; the product of `q . k` with the key's scale comes before that
-//! with `scale`, and `e * v's scale` stands for `e` in `t`.
+//! Where keys and values are bytes, `k` and `v` are the integers; the product of `q . k` with the
+//! key's scale comes before that with `scale`, and `e * v's scale` stands for `e` in `t`.
 
 mod write;
 

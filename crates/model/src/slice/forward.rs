@@ -10,7 +10,7 @@ use crate::kernels::attention::{self, Item, Shape, Span};
 use crate::kernels::linear::{Epilogue, Machine, Rows, linear};
 use crate::kernels::quantised::activations::Activations;
 use crate::kernels::{pointwise, score};
-use crate::kv::KvPages;
+use crate::kv::{KvPages, PageLayout};
 use crate::memory::SharedMut;
 use crate::rope;
 
@@ -162,6 +162,9 @@ impl SliceModel {
         input: Input<'_>,
         rows: usize,
     ) -> Result<(), ForwardError> {
+        if kv.layout() != PageLayout::new(&self.profile, &self.slice, kv.format()) {
+            return Err(ForwardError::OtherPages);
+        }
         let vocabulary = self.profile.vocabulary;
         let out_of_range = |id: &&u32| **id >= vocabulary;
         for segment in segments {

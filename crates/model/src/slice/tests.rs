@@ -17,9 +17,6 @@ struct Way {
     set: InstructionSet,
 }
 
-/// Keys and values as they are computed, and as bytes.
-const KV: [KvFormat; 2] = [KvFormat::F32, KvFormat::Int8];
-
 impl Cut {
     fn new(source: &RandomModel, kv_format: KvFormat, way: Way) -> Self {
         let pool = Arc::new(Pool::new(way.threads));
@@ -120,7 +117,7 @@ fn invariance_of_a_whole_model() {
     let formats = [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4];
     for (family, kv) in FAMILIES
         .into_iter()
-        .flat_map(|family| KV.map(|kv| (family, kv)))
+        .flat_map(|family| KvFormat::ALL.map(|kv| (family, kv)))
     {
         for dtype in formats {
             let source = RandomModel {
@@ -170,7 +167,7 @@ fn ways() -> Vec<Way> {
 fn invariance_of_a_row_in_any_batch() {
     for (family, kv) in FAMILIES
         .into_iter()
-        .flat_map(|family| KV.map(|kv| (family, kv)))
+        .flat_map(|family| KvFormat::ALL.map(|kv| (family, kv)))
     {
         let source = RandomModel {
             profile: profile(family),
@@ -223,7 +220,7 @@ fn invariance_over_forks_and_reuse_of_pages() {
         chunk: 0,
         set: InstructionSet::detect(),
     };
-    for kv in KV {
+    for kv in KvFormat::ALL {
         forks_and_reuse(&source, kv, way);
     }
 }
@@ -351,4 +348,43 @@ fn bad_batches_are_refused_by_name_and_change_nothing() {
     };
     let result = model.forward(&mut kv, &mut [segment], Input::Hidden(&hidden));
     assert_eq!(result, Err(ForwardError::NotFinite { row: 1 }));
+}
+
+#[test]
+fn pages_of_another_slice_are_refused() {
+    let source = RandomModel {
+        profile: profile(Family::Llama),
+        dtype: Dtype::F32,
+    };
+    let half = Slice::new(0..2, 4).expect("in range");
+    let mut kv = KvPages::new(&source.profile, &half, KvFormat::F32, 64 << 20);
+    let model = SliceModel::load(&source, Slice::whole(4), None, Arc::new(Pool::new(1)));
+    let mut sequence = kv.sequence();
+    kv.reserve(&mut sequence, 1).expect("room");
+    let segment = Segment {
+        sequence: &mut sequence,
+        rows: 1,
+        scores: ScoreRows::Last,
+        asked: &[],
+    };
+    let model = model.expect("loads");
+    let result = model.forward(&mut kv, &mut [segment], Input::Ids(&[1]));
+    assert_eq!(result, Err(ForwardError::OtherPages));
+}
+
+/// Stages of one model find each other by it: what was the same before stays the same.
+#[test]
+fn every_format_has_a_numerics_id_of_its_own() {
+    let weights = [
+        None,
+        Some(Dtype::F32),
+        Some(Dtype::Bf16),
+        Some(Dtype::Q8),
+        Some(Dtype::Q4),
+    ];
+    let ids: std::collections::BTreeSet<String> = weights
+        .into_iter()
+        .flat_map(|weights| KvFormat::ALL.map(|kv| numerics_id(weights, kv).to_string()))
+        .collect();
+    assert_eq!(ids.len(), 10);
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skein_base::NodeId;
+use skein_model::KvFormat;
 use skein_routing::Inbox;
 use skein_runtime::{Clock, Secret32, Tasks};
 use skein_serving::{Engine, EngineConfig};
@@ -21,6 +22,7 @@ use crate::roles::identity::identity;
 use crate::roles::links::{self, Recipients};
 use crate::up::layout::{self, Common, Member};
 use crate::up::state::{State, free_addresses};
+use crate::up::supervisor::forget_settings;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,8 @@ pub struct Wanted {
     pub threads: u32,
     /// Rows of prompts in one batch.
     pub prefill_rows: u32,
+    /// What keys and values are held in.
+    pub kv_format: KvFormat,
     /// One way of each link, if they shall be long.
     pub delay: Option<Duration>,
 }
@@ -198,6 +202,7 @@ fn members(
     settings.engine.threads = wanted.threads;
     settings.engine.prefill_rows_max = wanted.prefill_rows;
     settings.model.force = true;
+    settings.model.kv_format = wanted.kv_format;
     let common = Common {
         settings: &settings,
         model: &opened.path,
@@ -227,7 +232,11 @@ fn shown(
 
 fn spawn(config: &Path, log: &Path) -> io::Result<Stage> {
     let log = std::fs::File::create(log)?;
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut command = Command::new(std::env::current_exe()?);
+    forget_settings(|name| {
+        command.env_remove(name);
+    });
+    let mut child = command
         .arg("--config")
         .arg(config)
         .args(["node", "--supervised"])

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use skein_base::Scores;
 use skein_base::math::exp64;
+use skein_base::{ByteSize, Scores};
 use skein_model::{
     ForwardError, Input, KvFormat, KvFull, KvPages, LoadError, Output, Pool, ScoreRows, Segment,
     Sequence, SliceModel,
@@ -32,6 +32,22 @@ pub enum QualityError {
     /// No room for a text.
     #[error(transparent)]
     Kv(#[from] KvFull),
+    /// Not enough memory for both models.
+    #[error(
+        "two models need {needed}, {available} are available: measure a smaller one, or free some memory"
+    )]
+    Memory {
+        /// Bytes needed.
+        needed: ByteSize,
+        /// Bytes available.
+        available: ByteSize,
+    },
+    /// A score is no number.
+    #[error("a score of position {position} is not finite")]
+    NotFinite {
+        /// Of all positions read.
+        position: usize,
+    },
     /// A text is too long.
     #[error("a text of {found} tokens does not fit the model's context of {context}")]
     Context {
@@ -156,7 +172,8 @@ pub fn compare(
     told: &mut dyn FnMut(usize),
 ) -> Result<Quality, QualityError> {
     let positions: usize = texts.iter().map(|text| text.ids.len()).sum();
-    let every = (positions * reference.all.len()).div_ceil(KEPT).max(1);
+    let vocabulary = reference.all.len();
+    let every = sampling(positions.saturating_mul(vocabulary), vocabulary);
     let mut sums = Sums::default();
     for (index, text) in texts.iter().enumerate() {
         let context = reference.model.profile().context as usize;
@@ -169,9 +186,7 @@ pub fn compare(
             (&mut *reference, &mut *other),
             &mut sequences,
             text,
-            |row| {
-                sums.add(row, every);
-            },
+            |row| sums.add(row, every),
         );
         let [first, second] = sequences;
         reference.kv.release(first);
@@ -180,6 +195,23 @@ pub fn compare(
         told(index + 1);
     }
     Ok(sums.quality())
+}
+
+/// One score of how many is kept of `scores`. It has no factor in common with the vocabulary, so that no token is left
+/// out.
+fn sampling(scores: usize, vocabulary: usize) -> usize {
+    let mut every = scores.div_ceil(KEPT).max(1);
+    while common_divisor(every, vocabulary) > 1 {
+        every += 1;
+    }
+    every
+}
+
+fn common_divisor(a: usize, b: usize) -> usize {
+    match b {
+        0 => a,
+        _ => common_divisor(b, a % b),
+    }
 }
 
 /// Both models' scores of one position, and the token that follows if it counts.
@@ -193,7 +225,7 @@ fn read_both(
     (reference, other): (&mut Reader, &mut Reader),
     [first, second]: &mut [Sequence; 2],
     text: &Text,
-    mut add: impl FnMut(&Row<'_>),
+    mut add: impl FnMut(&Row<'_>) -> Result<(), QualityError>,
 ) -> Result<(), QualityError> {
     for (chunk, ids) in text.ids.chunks(ROWS).enumerate() {
         let expected = reference.read(first, ids)?;
@@ -205,14 +237,14 @@ fn read_both(
                 reference,
                 other,
                 next: counts.then(|| text.ids[next]),
-            });
+            })?;
         }
     }
     Ok(())
 }
 
 impl Sums {
-    fn add(&mut self, row: &Row<'_>, every: usize) {
+    fn add(&mut self, row: &Row<'_>, every: usize) -> Result<(), QualityError> {
         let log = |scores: &Scores, index: usize| {
             f64::from(scores.asked[index].1) - f64::from(scores.log_sum_exp)
         };
@@ -221,6 +253,10 @@ impl Sums {
         for at in 0..count {
             let (expected, found) = (log(row.reference, at), log(row.other, at));
             let difference = found - expected;
+            if !difference.is_finite() {
+                let position = self.positions;
+                return Err(QualityError::NotFinite { position });
+            }
             self.divergence -= exp64(expected) * difference;
             self.squares += difference * difference;
             self.deviation += (expected - mean) * (expected - mean);
@@ -237,6 +273,7 @@ impl Sums {
             self.counted += 1;
             self.loss -= log(row.other, next as usize);
         }
+        Ok(())
     }
 
     fn quality(mut self) -> Quality {
@@ -283,6 +320,18 @@ mod tests {
         };
         let mut readers = (load(exact), load(Held { weights, kv }));
         compare((&mut readers.0, &mut readers.1), &texts(4), &mut |_| {}).expect("compares")
+    }
+
+    #[test]
+    fn every_token_has_its_turn_in_the_sample() {
+        for (scores, vocabulary) in [(100, 7), (65_536 * 2048, 2048), (1 << 34, 151_936)] {
+            let every = sampling(scores, vocabulary);
+            assert_eq!(common_divisor(every, vocabulary), 1);
+            assert!(
+                every >= scores / KEPT && every < scores / KEPT + 20,
+                "{every}"
+            );
+        }
     }
 
     #[test]

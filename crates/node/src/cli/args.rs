@@ -383,7 +383,7 @@ pub struct BenchArgs {
     /// What to hold weights in: f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT", default_value = "bf16")]
     pub format: String,
-    /// What to hold keys and values in: f32 or int8.
+    /// What to hold keys and values in: f32 or int8. Peers keep their own.
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     pub kv_format: String,
     /// Threads that compute; 0 for one per core.
@@ -429,6 +429,9 @@ pub struct PipelineBenchArgs {
     /// What to hold weights in: f32, bf16, q8 or q4.
     #[arg(long, value_name = "FORMAT", default_value = "bf16")]
     pub format: String,
+    /// What to hold keys and values in: f32 or int8.
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    pub kv_format: String,
     /// Threads of one process and of each stage; 0 for one per core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: u32,

@@ -37,6 +37,8 @@ const CHUNK: u32 = 128;
 
 pub(super) fn bench(context: &Context, args: &PipelineBenchArgs) -> Result<ExitCode, CommandError> {
     let format = Format::from_text(&args.format).map_err(|reason| usage("--format", &reason))?;
+    let kv_format =
+        KvFormat::from_text(&args.kv_format).map_err(|reason| usage("--kv-format", &reason))?;
     let delays: Result<Vec<Span>, _> = args
         .delays
         .iter()
@@ -64,6 +66,7 @@ pub(super) fn bench(context: &Context, args: &PipelineBenchArgs) -> Result<ExitC
         state: &state,
         clock: Arc::new(SystemClock::new()),
         kv_tokens: kv_tokens(args),
+        kv_format,
     };
     let report = runtime.block_on(async {
         let mut signals = StopSignals::new().map_err(NodeError::System)?;
@@ -134,6 +137,7 @@ struct Bench<'a> {
     state: &'a State,
     clock: Arc<dyn Clock>,
     kv_tokens: u32,
+    kv_format: KvFormat,
 }
 
 /// What is measured of one subject, over all rounds.
@@ -188,6 +192,7 @@ impl Bench<'_> {
         Ok(json!({
             "model": self.args.model.as_ref().unwrap_or(&self.args.shape),
             "format": self.args.format,
+            "kv_format": self.kv_format.name(),
             "threads": node::threads(self.args.threads),
             "rounds": self.args.rounds,
             "decode": rows,
@@ -214,6 +219,7 @@ impl Bench<'_> {
             kv_tokens: self.kv_tokens,
             threads: self.args.threads,
             prefill_rows: CHUNK,
+            kv_format: self.kv_format,
             delay: None,
         }
     }
@@ -242,9 +248,9 @@ impl Bench<'_> {
         let pool = Arc::new(Pool::new(node::threads(self.args.threads)));
         let model = SliceModel::load(checkpoint, Slice::whole(layers), None, pool);
         let whole = Slice::whole(layers);
-        let position = budget::kv_bytes(checkpoint.profile(), &whole, KvFormat::F32);
+        let position = budget::kv_bytes(checkpoint.profile(), &whole, self.kv_format);
         let kv = u64::from(self.kv_tokens + 64) * position;
-        let stage = ModelStage::new(model.map_err(NodeError::from)?, KvFormat::F32, kv);
+        let stage = ModelStage::new(model.map_err(NodeError::from)?, self.kv_format, kv);
         let config = EngineConfig {
             retained_max: 0,
             prefill_rows_max: CHUNK as usize,

@@ -11,16 +11,18 @@ use skein_learning::World;
 use skein_learning::chat::Writer;
 use skein_model::{KvFormat, Pool};
 use skein_text::Tokenizer;
-use skein_weights::Dtype;
+use skein_weights::{Dtype, Slice};
 
 use super::bench::{cache_folder, shape_folder, usage};
 use super::{CommandError, Context};
 use crate::bench::checkpoint::Random;
 use crate::bench::quality::{Held, Quality, QualityError, Reader, Text, compare};
+use crate::budget;
 use crate::config::{Format, Setting as _};
 use crate::embedded;
 use crate::hub::Fetching;
-use crate::node;
+use crate::memory;
+use crate::node::{self, NodeError};
 use crate::open::{self, Opened};
 
 /// Arguments of `bench quality`.
@@ -76,10 +78,12 @@ pub(super) fn bench(context: &Context, args: &QualityBenchArgs) -> Result<ExitCo
     }
     let opened = opened(context, args)?;
     let (kind, texts) = texts(&opened, args)?;
+    let longest = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
+    check(&opened, &formats, longest)?;
     let pool = Arc::new(Pool::new(node::threads(args.threads)));
     let source = opened.checkpoint.as_ref();
     let load = |held| {
-        let loaded = Reader::load(source, held, (&pool, args.tokens));
+        let loaded = Reader::load(source, held, (&pool, longest));
         loaded.map_err(QualityError::from)
     };
     let mut reference = load(Held {
@@ -103,6 +107,33 @@ pub(super) fn bench(context: &Context, args: &QualityBenchArgs) -> Result<ExitCo
         false => context.console.text(&table(kind, &rows))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what the model's context or the memory has no room for: two models are held at a time.
+fn check(opened: &Opened, formats: &[Held], longest: usize) -> Result<(), CommandError> {
+    let checkpoint = opened.checkpoint.as_ref();
+    let profile = checkpoint.profile();
+    let context = profile.context as usize;
+    if longest > context {
+        let found = longest;
+        return Err(QualityError::Context { found, context }.into());
+    }
+    let whole = Slice::whole(profile.layers);
+    let bytes = |held: &Held| {
+        let needs = budget::needs(checkpoint, &whole, Some(held.weights), held.kv);
+        let kv = needs.position.saturating_mul(longest as u64);
+        needs.weights.saturating_add(kv)
+    };
+    let exact = formats.first().map_or(0, bytes);
+    let most = formats.iter().map(bytes).max().unwrap_or(0);
+    let needed = exact.saturating_add(most);
+    match memory::available() {
+        Some(available) if available.0 < needed => {
+            let needed = ByteSize(needed);
+            Err(QualityError::Memory { needed, available }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// All pairs, after the exact one.
@@ -143,11 +174,16 @@ fn texts(
     opened: &Opened,
     args: &QualityBenchArgs,
 ) -> Result<(&'static str, Vec<Text>), CommandError> {
-    let vocabulary = opened.checkpoint.vocabulary();
-    let writer = vocabulary
-        .ok()
-        .and_then(|vocabulary| Tokenizer::new(&vocabulary).ok())
-        .and_then(|tokenizer| Writer::new(tokenizer).ok());
+    let writer = match opened.checkpoint.vocabulary() {
+        Ok(vocabulary) => {
+            let tokenizer = Tokenizer::new(&vocabulary).map_err(NodeError::from)?;
+            // Another tokenizer than the world's lacks its control tokens.
+            Writer::new(tokenizer).ok()
+        }
+        // Random weights come without words.
+        Err(_) if args.shape.is_some() => None,
+        Err(error) => return Err(NodeError::from(error).into()),
+    };
     let Some(writer) = writer else {
         let mut random = Random(args.seed);
         let vocabulary = opened.checkpoint.profile().vocabulary;

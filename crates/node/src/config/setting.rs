@@ -173,7 +173,7 @@ text_setting!(
     KvFormat,
     "kv format",
     "\"f32\" or \"int8\"",
-    |text| [KvFormat::F32, KvFormat::Int8]
+    |text| KvFormat::ALL
         .into_iter()
         .find(|format| format.name() == text),
     |format| format.name().to_owned()

@@ -101,14 +101,14 @@ impl LocalModel {
         let started = clock.now();
         let format = settings.model.format.dtype();
         let kv_format = settings.model.kv_format;
-        let weights = budget::needs(checkpoint, &slice, format, kv_format).weights;
+        let weights = budget::weights(checkpoint, &slice, format);
         let pool = Pool::new(threads_for(settings.engine.threads, weights));
         let model = SliceModel::load(checkpoint, slice, format, Arc::new(pool))?;
         let seconds = clock.now().since(started).as_secs_f32();
         let weights = ByteSize(model.weight_bytes());
         tracing::info!(model = %name, %weights, seconds, "loaded");
-        let numerics = model.numerics_id(kv_format);
         let stage = ModelStage::new(model, kv_format, kv);
+        let numerics = stage.numerics_id();
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let engine = metrics.scope(|| Engine::start(stage, config, clock, secret))?;
         Ok(prepared.with(engine, numerics))

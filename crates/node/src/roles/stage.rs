@@ -51,17 +51,14 @@ pub fn load(opened: &Opened, settings: &Settings) -> Result<Host<ModelStage>, No
         needs.weights,
     )));
     let loaded = SliceModel::load(checkpoint, slice, format, pool)?;
+    let stage = ModelStage::new(loaded, kv_format, kv);
     let identity = SliceIdentity {
         model,
-        numerics: loaded.numerics_id(kv_format),
+        numerics: stage.numerics_id(),
         layers: layers.clone(),
     };
     let config = host_config(&settings.stage, settings.network.open_timeout.0);
-    Ok(Host::new(
-        ModelStage::new(loaded, kv_format, kv),
-        identity,
-        config,
-    ))
+    Ok(Host::new(stage, identity, config))
 }
 
 fn host_config(settings: &StageSettings, open_timeout: Duration) -> HostConfig {

@@ -227,6 +227,7 @@ fn kv_memory(common: &Common<'_>, slice: &Slice) -> ByteSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skein_model::KvFormat;
 
     #[test]
     fn places_are_named_by_slice_and_replica() {
@@ -243,6 +244,42 @@ mod tests {
         for (slices, replicas) in [(0, 1), (5, 1), (1, 0), (4, 17), (4, u32::MAX)] {
             assert!(places(4, slices, replicas).is_err(), "{slices} {replicas}");
         }
+    }
+
+    #[test]
+    fn what_changes_answers_reaches_all_members() {
+        let (never, console) = (
+            crate::hub::Fetching::never(),
+            crate::console::Console::new(true, true),
+        );
+        let opened = crate::open::open(crate::embedded::NAME, never, console).expect("is built in");
+        let mut settings = Settings::default();
+        settings.model.kv_format = KvFormat::Int8;
+        let profile = opened.checkpoint.profile();
+        let common = Common {
+            settings: &settings,
+            model: Path::new("model"),
+            profile,
+            name: "name",
+            kv_tokens: 64,
+            nodes: Path::new("nodes"),
+        };
+        let node = |number: u8| NodeId([number; 32]);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let places = places(profile.layers, 2, 1).expect("possible");
+        let stages: Vec<_> = places
+            .into_iter()
+            .map(|place| (place, node(1), address))
+            .collect();
+        let members = members(&common, node(0), &stages);
+        assert_eq!(members.len(), 3);
+        for member in &members {
+            assert_eq!(member.settings.model.kv_format, KvFormat::Int8);
+        }
+        let slice = &stages[0].0.slice;
+        let page = KvPages::page_bytes_of(profile, slice, KvFormat::Int8);
+        let memory = members[1].settings.engine.kv_memory;
+        assert_eq!(memory, Some(ByteSize(2 * page)), "two pages of 32 tokens");
     }
 
     #[test]

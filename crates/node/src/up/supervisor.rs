@@ -6,6 +6,7 @@
 //! stages; whoever does not end in time is killed. If the supervisor itself is killed, the system
 //! kills them (on Linux), and their standard input ends, which ends them too.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -166,13 +167,20 @@ fn spawn(files: &Files) -> io::Result<Child> {
         // Ctrl-C on the terminal is for us; we end the children in order.
         .process_group(0)
         .kill_on_drop(true);
-    // What the user set for this process is in the files already.
+    forget_settings(|name| {
+        command.env_remove(name);
+    });
+    command.spawn()
+}
+
+/// Tells the settings in this process's environment, for a child to be started without them: what the user set is in
+/// its file already.
+pub(crate) fn forget_settings(mut forget: impl FnMut(&OsStr)) {
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"SKEIN_") {
-            command.env_remove(name);
+            forget(&name);
         }
     }
-    command.spawn()
 }
 
 /// From start to end, however it comes.

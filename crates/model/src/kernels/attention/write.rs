@@ -1,7 +1,7 @@
 //! How keys and values get into their pages.
 
 use super::{Shape, Span};
-use crate::kernels::quantised::activations::TINY;
+use crate::kernels::quantised::activations::{ROUND, scales};
 use crate::kv::{KvFormat, PAGE_POSITIONS};
 use crate::lanes::LANES;
 
@@ -42,23 +42,24 @@ pub(crate) unsafe fn write_kv(
             KvFormat::Int8 => {
                 let (keys, values) = (keys.cast::<i8>(), values.cast::<i8>());
                 let scales = page.add(layout.scales(shape.layer, head)).cast::<f32>();
-                let (scale, inverse) = scale(key);
+                let scale = put_bytes(keys.add(first_key), LANES, key, key.len());
                 scales.add(slot).write(scale);
-                let rounded = |x: f32| round(x * inverse);
-                put(keys.add(first_key), LANES, key, key.len(), rounded);
-                let (scale, inverse) = self::scale(value);
+                let scale = put_bytes(values.add(first_value), 1, value, layout.padded_dim);
                 scales.add(PAGE_POSITIONS + slot).write(scale);
-                let rounded = |x: f32| round(x * inverse);
-                put(
-                    values.add(first_value),
-                    1,
-                    value,
-                    layout.padded_dim,
-                    rounded,
-                );
             }
         }
     }
+}
+
+/// As [`put`], rounded; returns the scale.
+///
+/// # Safety
+/// As there.
+unsafe fn put_bytes(to: *mut i8, stride: usize, values: &[f32], count: usize) -> f32 {
+    let (scale, inverse) = scale_of(values);
+    // SAFETY: the caller's.
+    unsafe { put(to, stride, values, count, |x| round(x * inverse)) };
+    scale
 }
 
 /// Puts `values`, then zeros up to `count`, `stride` apart.
@@ -82,19 +83,19 @@ unsafe fn put<T: Copy + Default>(
 
 /// The scale of a vector that is rounded to bytes, and what values are multiplied by before: as blocks of
 /// activations. NaN if it holds an infinity or NaN, so that no score passes for a number.
-fn scale(values: &[f32]) -> (f32, f32) {
+fn scale_of(values: &[f32]) -> (f32, f32) {
     let magnitudes = values.iter().map(|value| value.abs());
     let largest = magnitudes.fold(0.0, |a: f32, b| if b > a { b } else { a });
-    match largest {
-        _ if !values.iter().all(|value| value.is_finite()) => (f32::NAN, 0.0),
-        _ if largest < TINY => (0.0, 0.0),
-        _ => (largest / 127.0, 127.0 / largest),
+    match values.iter().all(|value| value.is_finite()) {
+        true => scales(largest),
+        false => (f32::NAN, 0.0),
     }
 }
 
 /// To the nearest, ties to even; the magnitude is at most 127, or the scale is NaN and any byte will do.
 fn round(x: f32) -> i8 {
-    x.round_ties_even() as i8
+    // Added to a magnitude below 2^22, it leaves the nearest integer in the lowest bits.
+    (x + ROUND).to_bits() as i8
 }
 
 #[cfg(test)]
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn bytes_are_the_nearest_of_their_scale() {
-        let (scale, inverse) = scale(&[1.0, -2.54, 0.0]);
+        let (scale, inverse) = scale_of(&[1.0, -2.54, 0.0]);
         assert_eq!(scale, 2.54 / 127.0);
         let rounded = [1.0, -2.54, 0.0, 0.01, 0.03].map(|x: f32| round(x * inverse));
         // 0.01 is half a step and 0.03 one and a half, up to the rounding of the reciprocal.
@@ -114,9 +115,9 @@ mod tests {
 
     #[test]
     fn nothing_and_no_number_have_scales_of_their_own() {
-        assert_eq!(scale(&[0.0, -1e-31]), (0.0, 0.0));
+        assert_eq!(scale_of(&[0.0, -1e-31]), (0.0, 0.0));
         for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
-            assert!(scale(&[1.0, bad]).0.is_nan());
+            assert!(scale_of(&[1.0, bad]).0.is_nan());
         }
     }
 }

@@ -14,9 +14,9 @@ use crate::memory::SharedMut;
 use crate::pool::Pool;
 
 /// Smaller blocks are zero: the reciprocal of their scale might be no number.
-pub(crate) const TINY: f32 = 1e-30;
+const TINY: f32 = 1e-30;
 /// Added to a value below 2^22, it leaves the nearest integer in the lowest bits.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 /// Fewer values than this are not worth waking other threads for.
 const SPLIT_VALUES: usize = 16 << 10;
 
@@ -163,6 +163,16 @@ unsafe fn tile_body<L: Lanes>(x: &[f32], width: usize, out: Tile<'_>) {
     }
 }
 
+/// The scale of values of which `largest` is the largest magnitude, and what they are multiplied by before they are
+/// rounded.
+#[inline(always)]
+pub(crate) fn scales(largest: f32) -> (f32, f32) {
+    match largest < TINY {
+        true => (0.0, 0.0),
+        false => (largest / 127.0, 127.0 / largest),
+    }
+}
+
 /// Quantises up to 32 values, zeros behind the end; returns the scale.
 ///
 /// # Safety
@@ -187,11 +197,7 @@ unsafe fn quantise_block<L: Lanes>(values: &[f32], quants: &mut [i8; BLOCK]) -> 
         let poison = tree_sum(lanes);
         magnitude.store(lanes.as_mut_ptr());
         let largest = largest(lanes);
-        let (scale, inverse) = if largest < TINY {
-            (0.0, 0.0)
-        } else {
-            (largest / 127.0, 127.0 / largest)
-        };
+        let (scale, inverse) = scales(largest);
         let round = L::splat(ROUND);
         for (half, quants) in [low, high].into_iter().zip(quants.chunks_exact_mut(LANES)) {
             half.mul(L::splat(inverse))

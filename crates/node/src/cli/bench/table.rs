@@ -16,7 +16,12 @@ pub(super) fn table(report: &Value) -> String {
     let mut rows = vec![
         (
             "model".to_owned(),
-            format!("{}, {}", text("model"), text("format")),
+            format!(
+                "{}, {}, keys and values in {}",
+                text("model"),
+                text("format"),
+                text("kv_format")
+            ),
         ),
         (
             "threads".to_owned(),

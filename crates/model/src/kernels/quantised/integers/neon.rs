@@ -14,7 +14,7 @@ pub(crate) struct Neon;
 /// Sums of sixteen outputs.
 type Sums = [int32x4_t; 4];
 
-/// Adds the products of sixteen weights, without the sign bit's weight of 128 or as they are, to four outputs.
+/// Adds the products of sixteen weights, signed (`q8`) or from 0 to 15 (`q4`), to four outputs.
 ///
 /// # Safety
 /// NEON is enabled.
