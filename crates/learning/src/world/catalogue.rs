@@ -110,7 +110,7 @@ impl Entry {
         let user = say_one(dice, self.wordings.of(split), &slots);
         // Small talk is too short and too fixed for it.
         let user = match (split, kind) {
-            (Split::Training, Kind::Skein | Kind::Nature) => reworded(dice, user),
+            (Split::Training, Kind::Skein | Kind::Nature) => reworded(dice, user, &subject),
             _ => user,
         };
         dice.answering(true);

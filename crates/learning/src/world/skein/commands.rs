@@ -166,8 +166,8 @@ pub(super) const COMMANDS: [Entry; 34] = [
     ),
     does(
         "skein bench",
-        "`skein bench` measures speed.",
-        "measures & speed",
+        "`skein bench` measures speed, and how well a model answers.",
+        "measures & speed & how well",
     ),
     does(
         "skein config",

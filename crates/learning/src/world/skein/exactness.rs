@@ -143,8 +143,8 @@ pub(super) const FACTS: [Entry; 7] = [
                 "How could I repeat my answer?",
             ]
         ),
-        "Use the same seed, the same model and the same prompt.",
-        "use & same seed & same prompt",
+        "Use the same seed, the same model, the same settings and the same prompt.",
+        "use & same seed & same settings & same prompt",
     ),
     fact(
         asked!(

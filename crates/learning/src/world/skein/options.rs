@@ -103,7 +103,6 @@ pub(super) const FACTS: [Entry; 21] = [
                 "I need a different port.",
                 "Can the server use a port other than 8080?",
                 "Another program already uses the port.",
-                "How do I open the API to other machines?",
                 "Can I choose the address of the API?",
                 "How do I make the server listen elsewhere?",
                 "a port other than 8080"
@@ -561,8 +560,8 @@ pub(super) const FACTS: [Entry; 21] = [
                 "Does one seed give one answer?"
             ]
         ),
-        "Yes, with the same model and the same prompt.",
-        "yes & same model & same prompt ! no",
+        "Yes, with the same model, the same settings and the same prompt.",
+        "yes & same model & same settings & same prompt ! no",
     ),
     fact(
         asked!(

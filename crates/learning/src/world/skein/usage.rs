@@ -467,8 +467,8 @@ pub(super) const FACTS: [Entry; 21] = [
                 "What formats are the weights computed in?",
             ]
         ),
-        "Weights are computed in f32 or bf16.",
-        "f32 & bf16",
+        "Weights are computed in f32, bf16, q8 or q4.",
+        "f32 & bf16 & q8 & q4",
     ),
     fact(
         asked!(
