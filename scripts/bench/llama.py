@@ -85,7 +85,7 @@ def write_gguf(folder, path, dtype):
 
 
 class Model:
-    def __init__(self, path, threads, context):
+    def __init__(self, path, threads, context, exact_kv=False):
         import llama_cpp
 
         self.lib = llama_cpp
@@ -105,6 +105,8 @@ class Model:
         parameters.n_seq_max = max(BATCHES)
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
+        if exact_kv:
+            parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32
         self.context = llama_cpp.llama_init_from_model(self.model, parameters)
         if not self.context:
             sys.exit("llama.cpp makes no context")
@@ -117,10 +119,18 @@ class Model:
 
     def decode(self, rows):
         """One batch of (session, position, wants logits), of random tokens."""
+        self.run([(random.randrange(self.vocabulary), *row) for row in rows])
+
+    def read(self, text):
+        """A text of at most ROWS tokens, all of whose logits are wanted."""
+        self.run([(token, 0, place, True) for place, token in enumerate(text)])
+
+    def run(self, rows):
+        """One batch of (token, session, position, wants logits)."""
         batch = self.batch
         batch.n_tokens = len(rows)
-        for index, (session, position, wanted) in enumerate(rows):
-            batch.token[index] = random.randrange(self.vocabulary)
+        for index, (token, session, position, wanted) in enumerate(rows):
+            batch.token[index] = token
             batch.pos[index] = position
             batch.n_seq_id[index] = 1
             batch.seq_id[index][0] = session
@@ -136,6 +146,20 @@ class Model:
                 self.decode([(session, place, place == length - 1) for place in places])
 
 
+def gguf_of(folder, dtype):
+    """The GGUF file beside a folder, written if it is not there or older."""
+    path = folder.with_name(f"{folder.name}-{dtype}.gguf")
+    newest = max(file.stat().st_mtime_ns for file in folder.iterdir())
+    if not path.exists() or path.stat().st_mtime_ns < newest:
+        # In a process of its own: its memory is not the peer's.
+        writer = multiprocessing.get_context("fork").Process(target=write_gguf, args=(folder, path, dtype))
+        writer.start()
+        writer.join()
+        if writer.exitcode != 0:
+            sys.exit(f"no GGUF file was made of {folder}")
+    return path
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, type=Path)
@@ -145,16 +169,7 @@ def main():
     parser.add_argument("--decode", type=int, default=128)
     args = parser.parse_args()
 
-    folder = args.model.resolve()
-    path = folder.with_name(f"{folder.name}-{args.dtype}.gguf")
-    newest = max(file.stat().st_mtime_ns for file in folder.iterdir())
-    if not path.exists() or path.stat().st_mtime_ns < newest:
-        # In a process of its own: its memory is not the peer's.
-        writer = multiprocessing.get_context("fork").Process(target=write_gguf, args=(folder, path, args.dtype))
-        writer.start()
-        writer.join()
-        if writer.exitcode != 0:
-            sys.exit(f"no GGUF file was made of {folder}")
+    path = gguf_of(args.model.resolve(), args.dtype)
     start = time.perf_counter()
     most = max(args.prompt, max(BATCHES) * 2 * args.decode)
     model = Model(path, args.threads, most + 64)

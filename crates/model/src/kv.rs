@@ -5,13 +5,13 @@
 //! sixteen positions are vector lanes of a score; values as `[kv head][position][head dim]`, the
 //! head padded to a multiple of sixteen; as bytes, then `[kv head][keys, values][position]` scales.
 
+mod memory;
 mod table;
 
 use skein_weights::{Profile, Slice};
 
 use crate::lanes::LANES;
-use crate::memory::Buffer;
-
+use self::memory::PageMemory;
 pub use self::table::{PageCopy, PageTable, Sequence};
 
 /// Positions in one page; also the tile of attention, at absolute positions.
@@ -124,8 +124,7 @@ impl PageLayout {
 pub struct KvPages {
     layout: PageLayout,
     table: PageTable,
-    /// Memory by page; `None` until first used.
-    pages: Vec<Option<Buffer<u8>>>,
+    memory: PageMemory,
 }
 
 impl KvPages {
@@ -137,7 +136,7 @@ impl KvPages {
         Self {
             layout,
             table: PageTable::new(count),
-            pages: (0..count).map(|_| None).collect(),
+            memory: PageMemory::new(layout.page_bytes(), count),
         }
     }
 
@@ -218,22 +217,18 @@ impl KvPages {
     }
 
     fn copy(&mut self, from: u32, to: u32) {
-        let bytes = self.layout.page_bytes();
-        let memory = self.pages[to as usize].take();
-        let mut memory = memory.unwrap_or_else(|| Buffer::zeroed(bytes));
-        if let Some(source) = &self.pages[from as usize] {
-            memory.as_mut_slice().copy_from_slice(source.as_slice());
-        }
-        self.pages[to as usize] = Some(memory);
+        let (from, to) = (self.memory.pointer(from), self.memory.pointer(to));
+        // SAFETY: both are whole pages, and two of them.
+        unsafe { to.copy_from_nonoverlapping(from, self.layout.page_bytes()) };
     }
 
     /// A read of a page that was given up must show itself in tests: values and scales are NaN.
     fn spoil(&mut self, freed: &[u32]) {
         if cfg!(debug_assertions) {
             for page in freed {
-                if let Some(memory) = &mut self.pages[*page as usize] {
-                    memory.as_mut_slice().fill(u8::MAX);
-                }
+                let page = self.memory.pointer(*page);
+                // SAFETY: a whole page, which nobody holds.
+                unsafe { page.write_bytes(u8::MAX, self.layout.page_bytes()) };
             }
         }
     }
@@ -244,13 +239,9 @@ impl KvPages {
     /// Pointers instead of references: threads write different positions of one page at once.
     pub(crate) fn page_pointers(&mut self, sequence: &Sequence, pointers: &mut Vec<*mut u8>) {
         self.table.check(sequence);
-        let bytes = self.layout.page_bytes();
-        let pointer = |page: &u32| {
-            let memory = self.pages[*page as usize].get_or_insert_with(|| Buffer::zeroed(bytes));
-            memory.as_mut_slice().as_mut_ptr()
-        };
+        let memory = &mut self.memory;
         pointers.clear();
-        pointers.extend(sequence.pages.iter().map(pointer));
+        pointers.extend(sequence.pages.iter().map(|page| memory.pointer(*page)));
     }
 
     pub(crate) fn is_reserved(&self, sequence: &Sequence, len: usize) -> bool {

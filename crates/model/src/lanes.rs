@@ -108,6 +108,33 @@ pub(crate) trait Lanes: Copy {
     /// The last step of [`math::exp`]: `self * 2^n` in two multiplications, `n` being the integer
     /// that `shifted` carries in its low bits.
     unsafe fn scale_by_power_of_two(self, shifted: Self) -> Self;
+    /// Stores sixteen integers of one byte: each value rounded to the nearest, ties to even. Any byte
+    /// where the magnitude is above 127, or NaN.
+    #[inline(always)]
+    unsafe fn store_rounded(self, to: *mut i8) {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: the contract of `Lanes`; the array and `to` have room for sixteen values.
+        unsafe {
+            // The nearest integer is left in the lowest bits.
+            let shifted = self.add(Self::splat(math::ROUND_MAGIC));
+            shifted.store(lanes.as_mut_ptr());
+            for (lane, value) in lanes.into_iter().enumerate() {
+                *to.add(lane) = value.to_bits() as i8;
+            }
+        }
+    }
+}
+
+/// Asks for the cache line of an address, which need not be readable: a hint, where there is one.
+#[inline(always)]
+pub(crate) fn prefetch(from: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; any address is good.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// Where lane `lane` of sixteen packed `bf16` is.
@@ -142,10 +169,23 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
 }
 
 /// Adds the lanes: halves onto halves, in the one fixed order.
+#[inline(always)]
 pub(crate) fn tree_sum(mut lanes: [f32; LANES]) -> f32 {
     for width in [8, 4, 2, 1] {
         for i in 0..width {
             lanes[i] += lanes[i + width];
+        }
+    }
+    lanes[0]
+}
+
+/// The largest lane, halves against halves; where some are NaN, any lane.
+#[inline(always)]
+pub(crate) fn largest(mut lanes: [f32; LANES]) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            let (one, other) = (lanes[i], lanes[i + width]);
+            lanes[i] = if one < other { other } else { one };
         }
     }
     lanes[0]
@@ -501,6 +541,15 @@ mod x86 {
                 let second = _mm512_slli_epi32::<23>(_mm512_add_epi32(rest, bias));
                 let y = _mm512_mul_ps(self.0, _mm512_castsi512_ps(first));
                 Self(_mm512_mul_ps(y, _mm512_castsi512_ps(second)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_rounded(self, to: *mut i8) {
+            // SAFETY: the contract of `Lanes`: room for sixteen bytes, an unaligned store.
+            unsafe {
+                let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+                _mm_storeu_si128(to.cast(), bytes);
             }
         }
     }

@@ -2,12 +2,14 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 /// Buffers at least this large are aligned to it and advised to live on huge pages: a stream over
 /// hundreds of megabytes otherwise misses the TLB once every 4 KiB.
 const HUGE_PAGE: usize = 2 << 20;
-const CACHE_LINE: usize = 64;
+/// What memory is read by, at least.
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// Freed memory that a process in training keeps, in bytes.
 #[cfg(all(feature = "train", target_os = "linux", target_env = "gnu"))]
@@ -33,6 +35,7 @@ pub fn keep_freed_memory() {
 /// Types whose all-zero bytes are a value, so that fresh zeroed memory may be read as them.
 pub(crate) trait Plain: Copy + Send + Sync + 'static {}
 impl Plain for f32 {}
+impl Plain for i32 {}
 impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u64 {}
@@ -89,6 +92,11 @@ impl<T: Plain> Buffer<T> {
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
     }
 
+    /// Where it begins, for those who share parts of it out.
+    pub(crate) fn pointer(&self) -> *mut T {
+        self.pointer.as_ptr()
+    }
+
     /// All values, for writing.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as above, and `self` is borrowed exclusively.
@@ -106,6 +114,64 @@ impl<T: Plain> Drop for Buffer<T> {
 impl<T: Plain> fmt::Debug for Buffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Buffer({} values of {} bytes)", self.len, size_of::<T>())
+    }
+}
+
+/// Values in memory that is kept from call to call, and taken anew only where more is needed. Large ones are on huge
+/// pages: on a virtual machine, whose pages are translated twice, a first touch of a small page can take longer than
+/// the work on it.
+pub(crate) struct Scratch<T: Plain> {
+    buffer: Buffer<T>,
+    len: usize,
+}
+
+/// From here on, memory is rounded up to whole huge pages.
+const ROUNDED_MIN: usize = HUGE_PAGE / 4;
+
+impl<T: Plain> Scratch<T> {
+    /// Gives it a length. What it holds then is anything: callers overwrite all.
+    pub(crate) fn resize(&mut self, len: usize) -> &mut [T] {
+        if len > self.buffer.len {
+            let bytes = len.saturating_mul(size_of::<T>());
+            let size = match bytes >= ROUNDED_MIN {
+                true => bytes.next_multiple_of(HUGE_PAGE),
+                false => bytes.next_power_of_two(),
+            };
+            // The old memory goes first: never both at a time.
+            self.buffer = Buffer::zeroed(0);
+            self.buffer = Buffer::zeroed(size / size_of::<T>());
+        }
+        self.len = len;
+        self
+    }
+}
+
+impl<T: Plain> Default for Scratch<T> {
+    fn default() -> Self {
+        Self {
+            buffer: Buffer::zeroed(0),
+            len: 0,
+        }
+    }
+}
+
+impl<T: Plain> Deref for Scratch<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.buffer.as_slice()[..self.len]
+    }
+}
+
+impl<T: Plain> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.buffer.as_mut_slice()[..self.len]
+    }
+}
+
+impl<T: Plain> fmt::Debug for Scratch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scratch({} of {:?})", self.len, self.buffer)
     }
 }
 
@@ -155,5 +221,17 @@ mod tests {
             buffer.as_mut_slice().fill(1.5);
             assert_eq!(buffer.as_slice().len(), len);
         }
+    }
+
+    #[test]
+    fn scratch_grows_and_stays() {
+        let mut scratch = Scratch::<f32>::default();
+        for len in [3, 1 << 18, 0, 1 << 17] {
+            scratch.resize(len).fill(2.0);
+            assert_eq!(scratch.len(), len);
+        }
+        let place = scratch.as_ptr();
+        assert_eq!(scratch.resize(1 << 18).as_ptr(), place, "the same memory");
+        assert_eq!(place as usize % CACHE_LINE, 0);
     }
 }

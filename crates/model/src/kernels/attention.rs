@@ -18,8 +18,8 @@ use std::cell::RefCell;
 
 use crate::kernels::linear::{Machine, Weight, by_height, tile, tile_height};
 use crate::kv::{KvFormat, PAGE_POSITIONS, PageLayout};
-use crate::lanes::{self, LANES, Lanes, dispatch, tree_sum};
-use crate::memory::SharedMut;
+use crate::lanes::{self, LANES, Lanes, dispatch, largest, tree_sum};
+use crate::memory::{CACHE_LINE, SharedMut};
 
 pub(crate) use self::write::write_kv;
 
@@ -178,6 +178,30 @@ impl Job<'_> {
         (row * self.shape.heads + head) * dim
     }
 
+    /// Asks for the keys of this item's head in a tile.
+    #[inline(always)]
+    fn ask_for_keys(&self, tile: usize) {
+        let layout = &self.shape.layout;
+        let start = layout.keys(self.shape.layer, self.item.head);
+        self.ask(tile, start, layout.keys(0, 1) - layout.keys(0, 0));
+    }
+
+    /// As [`Self::ask_for_keys`], for values.
+    #[inline(always)]
+    fn ask_for_values(&self, tile: usize) {
+        let layout = &self.shape.layout;
+        let start = layout.values(self.shape.layer, self.item.head);
+        self.ask(tile, start, layout.values(0, 1) - layout.values(0, 0));
+    }
+
+    #[inline(always)]
+    fn ask(&self, tile: usize, start: usize, bytes: usize) {
+        let page = self.span.pages[tile].cast_const();
+        for line in (0..bytes).step_by(CACHE_LINE) {
+            lanes::prefetch(page.wrapping_add(start + line));
+        }
+    }
+
     fn begin(&self, state: &mut State) {
         let count = self.item.rows * self.group;
         let dim = self.shape.layout.head_dim;
@@ -228,7 +252,15 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
         job.shape.window.map_or(0, |w| start.saturating_sub(w))
     };
     let last_seen = job.position(count - 1);
-    for tile in first_seen / PAGE_POSITIONS..=last_seen / PAGE_POSITIONS {
+    let tiles = first_seen / PAGE_POSITIONS..=last_seen / PAGE_POSITIONS;
+    job.ask_for_keys(*tiles.start());
+    for tile in tiles.clone() {
+        // Between two layers all weights pass through the caches: keys and values are read from memory,
+        // in pieces too short for the processor to guess where they go on.
+        job.ask_for_values(tile);
+        if tile < *tiles.end() {
+            job.ask_for_keys(tile + 1);
+        }
         let mut index = 0;
         while index < count {
             let left = count - index;
@@ -351,8 +383,10 @@ unsafe fn soften<L: Lanes>(
         let high = L::load(scores.as_ptr().add(LANES));
         let mut array = [0.0f32; LANES];
         low.max(high).store(array.as_mut_ptr());
-        let new = array.iter().fold(*max, |a, b| if *b > a { *b } else { a });
-        let correction = skein_base::math::exp(*max - new);
+        let found = largest(array);
+        let new = if found > *max { found } else { *max };
+        // The exponential of zero is one.
+        let correction = if new == *max { 1.0 } else { skein_base::math::exp(*max - new) };
         *max = new;
         let shift = L::splat(new);
         let low = lanes::exp(low.sub(shift));

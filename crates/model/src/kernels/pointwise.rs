@@ -11,6 +11,8 @@ use crate::pool::Pool;
 
 /// Fewer values than this are not worth waking other threads for.
 const SPLIT_VALUES: usize = 16 << 10;
+/// The same where each value takes an exponential and a division.
+const SPLIT_EXPONENTIALS: usize = 2 << 10;
 
 /// A norm over vectors of the width of `weight`.
 #[derive(Debug)]
@@ -173,14 +175,27 @@ pub(crate) fn gated_silu(
     out: &mut [f32],
 ) {
     assert_eq!(gate_up.len(), 2 * out.len(), "shapes match");
+    let rows = out.len() / width;
+    // A single row is wide enough to be shared, too.
+    let pieces = pool.threads().div_ceil(rows.max(1));
+    let piece = width.div_ceil(pieces).next_multiple_of(LANES);
     let shared = SharedMut::new(out);
-    split_rows(pool, gate_up.len() / (2 * width), width, &|range| {
-        for row in range {
+    let work = |range: std::ops::Range<usize>| {
+        for index in range {
+            let (row, from) = (index / pieces, index % pieces * piece);
+            let (from, to) = (from.min(width), width.min(from + piece));
             let (gate, up) = gate_up[2 * row * width..][..2 * width].split_at(width);
-            // SAFETY: each row belongs to one thread; `set` was detected.
-            unsafe { gated_silu_row(set, gate, up, shared.range(row * width, width)) };
+            // SAFETY: each piece of a row belongs to one thread; `set` was detected.
+            unsafe {
+                let out = shared.range(row * width + from, to - from);
+                gated_silu_row(set, &gate[from..to], &up[from..to], out);
+            }
         }
-    });
+    };
+    match rows * width < SPLIT_EXPONENTIALS {
+        true => work(0..rows * pieces),
+        false => pool.split(rows * pieces, &work),
+    }
 }
 
 dispatch! {

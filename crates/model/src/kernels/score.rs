@@ -10,7 +10,7 @@ use skein_base::limits::TOP_SCORES;
 use skein_base::{Scores, math};
 
 use super::linear::Machine;
-use crate::lanes::{self, LANES, Lanes, dispatch, tree_sum};
+use crate::lanes::{self, LANES, Lanes, dispatch, largest, tree_sum};
 use crate::memory::SharedMut;
 
 /// Logits per partial sum.
@@ -35,7 +35,7 @@ fn better(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
 pub(crate) struct Scratch {
     partials: Vec<Partial>,
     /// The candidates of each thread.
-    lists: Vec<Vec<(u32, f32)>>,
+    lists: Vec<Candidates>,
 }
 
 /// Scores of one row of logits; `asked` ids must be inside the vocabulary.
@@ -47,7 +47,7 @@ pub(crate) fn scores(
 ) -> Scores {
     let chunks = logits.len().div_ceil(CHUNK);
     scratch.partials.resize(chunks, Partial::default());
-    scratch.lists.resize(pool.threads(), Vec::new());
+    scratch.lists.resize(pool.threads(), Candidates::default());
     let shared = SharedMut::new(&mut scratch.partials);
     let lists = SharedMut::new(&mut scratch.lists);
     pool.run(&|thread| {
@@ -58,8 +58,10 @@ pub(crate) fn scores(
             let start = chunk * CHUNK;
             let values = &logits[start..logits.len().min(start + CHUNK)];
             // SAFETY: as above; `set` was detected.
-            unsafe { partial(set, values, &mut shared.range(chunk, 1)[0]) };
-            collect(list, start as u32, values);
+            unsafe {
+                partial(set, values, &mut shared.range(chunk, 1)[0]);
+                collect(set, list, start as u32, values);
+            }
         }
     });
     let (best, others) = scratch
@@ -67,13 +69,13 @@ pub(crate) fn scores(
         .split_first_mut()
         .expect("a pool has a thread at least");
     for other in others {
-        best.extend_from_slice(other);
+        best.list.extend_from_slice(&other.list);
     }
-    keep_best(best);
-    best.sort_unstable_by(better);
+    best.keep_best();
+    best.list.sort_unstable_by(better);
     let asked = asked.iter().map(|id| (*id, logits[*id as usize])).collect();
     Scores {
-        top: best.clone(),
+        top: best.list.clone(),
         log_sum_exp: log_sum_exp(&scratch.partials),
         asked,
     }
@@ -90,39 +92,76 @@ fn log_sum_exp(partials: &[Partial]) -> f32 {
     (f64::from(max) + math::ln64(f64::from(sum))) as f32
 }
 
-fn keep_best(list: &mut Vec<(u32, f32)>) {
-    if list.len() > TOP_SCORES {
-        list.select_nth_unstable_by(TOP_SCORES - 1, better);
-        list.truncate(TOP_SCORES);
+/// The best logits so far, and some that are not.
+#[derive(Debug, Clone)]
+struct Candidates {
+    list: Vec<(u32, f32)>,
+    /// What is lower cannot be among the best.
+    floor: f32,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            floor: f32::NEG_INFINITY,
+        }
     }
 }
 
-/// Adds the candidates of a chunk to `list`. The order is total, so who is kept in the end does
-/// not depend on how chunks were grouped.
-fn collect(list: &mut Vec<(u32, f32)>, start: u32, values: &[f32]) {
-    let mut floor = f32::NEG_INFINITY;
-    if list.len() >= TOP_SCORES {
-        keep_best(list);
-        floor = list.iter().map(|c| c.1).fold(f32::INFINITY, f32::min);
+impl Candidates {
+    fn clear(&mut self) {
+        self.list.clear();
+        self.floor = f32::NEG_INFINITY;
     }
-    for (block, values) in values.chunks(LANES).enumerate() {
-        // Most blocks hold nothing that counts: one comparison of maxima, vectorised.
-        let max = values
-            .iter()
-            .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
-        if max < floor {
-            continue;
+
+    /// Throws away what is not among the best.
+    fn keep_best(&mut self) {
+        if self.list.len() > TOP_SCORES {
+            self.list.select_nth_unstable_by(TOP_SCORES - 1, better);
+            self.list.truncate(TOP_SCORES);
         }
-        for (i, value) in values.iter().enumerate() {
-            if *value >= floor {
-                list.push((start + (block * LANES + i) as u32, *value));
+        if self.list.len() == TOP_SCORES {
+            let values = self.list.iter().map(|candidate| candidate.1);
+            self.floor = values.fold(f32::INFINITY, f32::min);
+        }
+    }
+
+    /// Takes those of sixteen values or fewer that may count.
+    fn take(&mut self, start: u32, values: &[f32]) {
+        for (value, id) in values.iter().zip(start..) {
+            if *value >= self.floor {
+                self.list.push((id, *value));
             }
         }
-        if list.len() >= CANDIDATES {
-            keep_best(list);
-            floor = list.iter().map(|c| c.1).fold(f32::INFINITY, f32::min);
+        if self.list.len() >= CANDIDATES {
+            self.keep_best();
         }
     }
+}
+
+dispatch! {
+    /// Adds the candidates of a chunk that begins at id `start`. The order is total, so who is kept in the end does
+    /// not depend on how chunks were grouped.
+    ///
+    /// # Safety
+    /// `set` is available.
+    unsafe fn collect = collect_body(to: &mut Candidates, start: u32, values: &[f32])
+}
+
+#[inline(always)]
+unsafe fn collect_body<L: Lanes>(to: &mut Candidates, start: u32, values: &[f32]) {
+    let (whole, tail) = values.split_at(values.len() / LANES * LANES);
+    for (values, place) in whole.chunks_exact(LANES).zip((start..).step_by(LANES)) {
+        // Most blocks hold nothing that counts: one comparison of maxima.
+        let mut lanes = [0.0; LANES];
+        // SAFETY: sixteen values each.
+        unsafe { L::load(values.as_ptr()).store(lanes.as_mut_ptr()) };
+        if largest(lanes) >= to.floor {
+            to.take(place, values);
+        }
+    }
+    to.take(start + whole.len() as u32, tail);
 }
 
 dispatch! {
@@ -145,9 +184,7 @@ unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial) {
         }
         let mut array = [0.0f32; LANES];
         max.store(array.as_mut_ptr());
-        out.max = array
-            .iter()
-            .fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+        out.max = largest(array);
         let max = L::splat(out.max);
         let mut sum = L::splat(0.0);
         for chunk in whole.chunks_exact(LANES) {

@@ -11,7 +11,7 @@ use crate::kernels::linear::{Epilogue, Machine, Rows, linear};
 use crate::kernels::quantised::activations::Activations;
 use crate::kernels::{pointwise, score};
 use crate::kv::{KvPages, PageLayout};
-use crate::memory::SharedMut;
+use crate::memory::{Scratch, SharedMut};
 use crate::rope;
 
 /// Rows of logits held at a time: a whole vocabulary each.
@@ -85,26 +85,20 @@ impl Batch {
 
 #[derive(Debug, Default)]
 struct Values {
-    hidden: Vec<f32>,
-    normed: Vec<f32>,
-    qkv: Vec<f32>,
-    queries: Vec<f32>,
-    attended: Vec<f32>,
-    wide: Vec<f32>,
-    activated: Vec<f32>,
-    logits: Vec<f32>,
+    hidden: Scratch<f32>,
+    normed: Scratch<f32>,
+    qkv: Scratch<f32>,
+    queries: Scratch<f32>,
+    attended: Scratch<f32>,
+    wide: Scratch<f32>,
+    activated: Scratch<f32>,
+    logits: Scratch<f32>,
     /// `head_dim / 2` cosines and sines for every row.
     angles: Vec<(f32, f32)>,
     quantised: Activations,
     /// Residual rows whose scores are wanted.
-    picked: Vec<f32>,
+    picked: Scratch<f32>,
     scores: score::Scratch,
-}
-
-/// Gives `buffer` the length `len`; old values stay, callers overwrite all.
-fn resize<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-    buffer.resize(len, T::default());
-    buffer
 }
 
 impl SliceModel {
@@ -134,7 +128,7 @@ impl SliceModel {
         }
         let output = match &self.head {
             Some(head) => Output::Scores(self.scores(values, head, (batch, segments))?),
-            None => Output::Hidden(values.hidden.clone()),
+            None => Output::Hidden(values.hidden.to_vec()),
         };
         if let Output::Hidden(values) = &output {
             let width = self.profile.hidden as usize;
@@ -216,7 +210,7 @@ impl SliceModel {
     /// Fills the residual rows.
     fn enter(&self, work: &mut Values, batch: &Batch, input: Input<'_>) {
         let width = self.profile.hidden as usize;
-        let hidden = resize(&mut work.hidden, batch.places.len() * width);
+        let hidden = work.hidden.resize(batch.places.len() * width);
         match input {
             Input::Hidden(values) => hidden.copy_from_slice(values),
             Input::Ids(ids) => load::embed(self, ids, &batch.places, hidden),
@@ -227,7 +221,8 @@ impl SliceModel {
     fn angles(&self, work: &mut Values, batch: &Batch) {
         let half = self.frequencies.len();
         let places = &batch.places;
-        let shared = SharedMut::new(resize(&mut work.angles, places.len() * half));
+        work.angles.resize(places.len() * half, Default::default());
+        let shared = SharedMut::new(&mut work.angles);
         if half == 0 {
             return;
         }
@@ -254,10 +249,10 @@ impl SliceModel {
     fn attend(&self, work: &mut Values, layer: &Layer, shape: Shape, batch: &Batch) {
         let width = self.profile.hidden as usize;
         let rows = work.hidden.len() / width;
-        let normed = resize(&mut work.normed, rows * width);
+        let normed = work.normed.resize(rows * width);
         pointwise::norm(&self.pool, self.set, &layer.attn_norm, &work.hidden, normed);
         let outputs = layer.qkv.weight.outputs();
-        let qkv = resize(&mut work.qkv, rows * outputs);
+        let qkv = work.qkv.resize(rows * outputs);
         let store = Epilogue {
             bias: layer.qkv.bias.as_deref(),
             accumulate: false,
@@ -271,9 +266,9 @@ impl SliceModel {
             qkv,
         );
         let query_width = self.profile.query_width() as usize;
-        resize(&mut work.queries, rows * query_width);
+        work.queries.resize(rows * query_width);
         self.rotate_and_write(work, layer, &shape, batch);
-        let attended = resize(&mut work.attended, rows * query_width);
+        let attended = work.attended.resize(rows * query_width);
         let cut = (batch.spans(), batch.items.as_slice());
         attention::attention(self.machine(), shape, cut, &work.queries, attended);
         let add = Epilogue {
@@ -348,9 +343,9 @@ impl SliceModel {
     fn feed_forward(&self, work: &mut Values, layer: &Layer) {
         let width = self.profile.hidden as usize;
         let rows = work.hidden.len() / width;
-        let normed = resize(&mut work.normed, rows * width);
+        let normed = work.normed.resize(rows * width);
         pointwise::norm(&self.pool, self.set, &layer.mlp_norm, &work.hidden, normed);
-        let wide = resize(&mut work.wide, rows * layer.up.weight.outputs());
+        let wide = work.wide.resize(rows * layer.up.weight.outputs());
         let store = Epilogue {
             bias: layer.up.bias.as_deref(),
             accumulate: false,
@@ -366,7 +361,7 @@ impl SliceModel {
         let inner = layer.down.weight.inputs();
         let activated = match self.profile.mlp {
             Mlp::GatedSilu => {
-                let activated = resize(&mut work.activated, rows * inner);
+                let activated = work.activated.resize(rows * inner);
                 pointwise::gated_silu(&self.pool, self.set, wide, inner, activated);
                 activated
             }
@@ -400,14 +395,13 @@ impl SliceModel {
         let vocabulary = head.weight.outputs();
         let mut list = Vec::with_capacity(batch.wanted.len());
         for block in batch.wanted.chunks(LOGIT_ROWS) {
-            work.picked.clear();
-            for (row, _) in block {
-                let row = &work.hidden[row * width..][..width];
-                work.picked.extend_from_slice(row);
+            let picked = work.picked.resize(block.len() * width);
+            for ((row, _), to) in block.iter().zip(picked.chunks_exact_mut(width)) {
+                to.copy_from_slice(&work.hidden[row * width..][..width]);
             }
-            let normed = resize(&mut work.normed, work.picked.len());
+            let normed = work.normed.resize(work.picked.len());
             pointwise::norm(&self.pool, self.set, &head.norm, &work.picked, normed);
-            let logits = resize(&mut work.logits, block.len() * vocabulary);
+            let logits = work.logits.resize(block.len() * vocabulary);
             let store = Epilogue {
                 bias: None,
                 accumulate: false,

@@ -1,7 +1,9 @@
 //! How keys and values get into their pages.
 
+use skein_base::math::ROUND_MAGIC;
+
 use super::{Shape, Span};
-use crate::kernels::quantised::activations::{ROUND, scales};
+use crate::kernels::quantised::activations::scales;
 use crate::kv::{KvFormat, PAGE_POSITIONS};
 use crate::lanes::LANES;
 
@@ -95,7 +97,7 @@ fn scale_of(values: &[f32]) -> (f32, f32) {
 /// To the nearest, ties to even; the magnitude is at most 127, or the scale is NaN and any byte will do.
 fn round(x: f32) -> i8 {
     // Added to a magnitude below 2^22, it leaves the nearest integer in the lowest bits.
-    (x + ROUND).to_bits() as i8
+    (x + ROUND_MAGIC).to_bits() as i8
 }
 
 #[cfg(test)]

@@ -4,21 +4,23 @@
 //! `value = round(x * (127 / a))`, to the nearest, ties to even; so values are in -127..=127. A block that holds
 //! an infinity or NaN gets the scale NaN, so that no output of it passes for a number; its values are any bytes.
 
+use std::ops::Range;
+
 use skein_weights::BlockFormat;
 use skein_weights::blocks::BLOCK;
 
 use super::integers::Packing;
 use crate::kernels::linear::Rows;
-use crate::lanes::{InstructionSet, LANES, Lanes, dispatch, tree_sum};
-use crate::memory::SharedMut;
+use crate::lanes::{InstructionSet, LANES, Lanes, dispatch, largest, tree_sum};
+use crate::memory::{Scratch, SharedMut};
 use crate::pool::Pool;
 
 /// Smaller blocks are zero: the reciprocal of their scale might be no number.
 const TINY: f32 = 1e-30;
-/// Added to a value below 2^22, it leaves the nearest integer in the lowest bits.
-pub(crate) const ROUND: f32 = 12_582_912.0;
 /// Fewer values than this are not worth waking other threads for.
-const SPLIT_VALUES: usize = 16 << 10;
+const SPLIT_VALUES: usize = 6 << 10;
+/// Blocks that a thread takes at a time.
+const PIECE: usize = 16;
 
 /// Quantised rows, packed for the kernels of one instruction set: tile after tile, in it block after block, in
 /// that group after group of four values, in that row after row.
@@ -28,11 +30,11 @@ pub(crate) struct Activations {
     blocks: usize,
     tiles: usize,
     packing: Packing,
-    data: Vec<u8>,
+    data: Scratch<u8>,
     /// By tile, block and row.
-    scales: Vec<f32>,
+    scales: Scratch<f32>,
     /// What a sum starts from, to make up for weights stored without sign; as `scales`.
-    starts: Vec<i32>,
+    starts: Scratch<i32>,
 }
 
 impl Activations {
@@ -50,42 +52,40 @@ impl Activations {
         self.blocks = blocks;
         self.tiles = x.count.div_ceil(height);
         self.packing = packing;
-        self.data
-            .resize(x.count * blocks * packing.block_bytes(), 0);
-        self.scales.resize(x.count * blocks, 0.0);
-        self.starts.resize(x.count * blocks, 0);
+        self.data.resize(x.count * blocks * packing.block_bytes());
+        self.scales.resize(x.count * blocks);
+        self.starts.resize(x.count * blocks);
         let data = SharedMut::new(&mut self.data);
         let scales = SharedMut::new(&mut self.scales);
         let starts = SharedMut::new(&mut self.starts);
         let (rows, tiles) = (self.rows, self.tiles);
-        let work = |range: std::ops::Range<usize>| {
-            for tile in range {
+        let pieces = blocks.div_ceil(PIECE);
+        let work = |range: Range<usize>| {
+            for index in range {
+                let (tile, first) = (index / pieces, index % pieces * PIECE);
                 let rows = tile_rows(rows, tiles, tile);
-                let (first, count) = (rows.start * blocks, rows.len() * blocks);
-                // SAFETY: tiles are disjoint runs of rows; `set` was detected.
+                let span = first..blocks.min(first + PIECE);
+                let place = rows.start * blocks + first * rows.len();
+                let count = rows.len() * span.len();
+                // SAFETY: pieces of tiles are disjoint; `set` was detected.
                 unsafe {
-                    let out = Tile {
+                    let out = Piece {
                         packing,
                         format,
                         rows: rows.len(),
                         data: data
-                            .range(first * packing.block_bytes(), count * packing.block_bytes()),
-                        scales: scales.range(first, count),
-                        starts: starts.range(first, count),
+                            .range(place * packing.block_bytes(), count * packing.block_bytes()),
+                        scales: scales.range(place, count),
+                        starts: starts.range(place, count),
                     };
-                    quantise_tile(
-                        set,
-                        &x.data[rows.start * x.width..rows.end * x.width],
-                        x.width,
-                        out,
-                    );
+                    quantise_piece(set, x, (rows.start, span), out);
                 }
             }
         };
         if x.data.len() < SPLIT_VALUES {
-            work(0..tiles)
+            work(0..tiles * pieces)
         } else {
-            pool.split(tiles, &work)
+            pool.split(tiles * pieces, &work)
         }
     }
 
@@ -107,7 +107,7 @@ impl Activations {
     }
 
     /// Which rows a tile has.
-    pub(crate) fn tile_rows(&self, tile: usize) -> std::ops::Range<usize> {
+    pub(crate) fn tile_rows(&self, tile: usize) -> Range<usize> {
         tile_rows(self.rows, self.tiles, tile)
     }
 
@@ -123,12 +123,12 @@ impl Activations {
 }
 
 /// Tiles of even height: a short one would idle on the latency of its additions.
-fn tile_rows(rows: usize, tiles: usize, tile: usize) -> std::ops::Range<usize> {
+fn tile_rows(rows: usize, tiles: usize, tile: usize) -> Range<usize> {
     rows * tile / tiles..rows * (tile + 1) / tiles
 }
 
-/// Where a tile goes.
-struct Tile<'a> {
+/// Where some blocks of a tile go.
+struct Piece<'a> {
     packing: Packing,
     format: BlockFormat,
     rows: usize,
@@ -138,19 +138,23 @@ struct Tile<'a> {
 }
 
 dispatch! {
+    /// Quantises blocks of as many rows as `out` has, from a row on.
+    ///
     /// # Safety
     /// `set` is available.
-    unsafe fn quantise_tile = tile_body(x: &[f32], width: usize, out: Tile<'_>)
+    unsafe fn quantise_piece = piece_body(x: Rows<'_>, from: (usize, Range<usize>), out: Piece<'_>)
 }
 
 #[inline(always)]
-unsafe fn tile_body<L: Lanes>(x: &[f32], width: usize, out: Tile<'_>) {
+unsafe fn piece_body<L: Lanes>(x: Rows<'_>, (row, blocks): (usize, Range<usize>), out: Piece<'_>) {
     let bias = match out.format {
         BlockFormat::Q8 => 128,
         BlockFormat::Q4 => 8,
     };
-    for (r, row) in x.chunks_exact(width).enumerate() {
-        for (index, values) in row.chunks(BLOCK).enumerate() {
+    let (start, end) = (blocks.start * BLOCK, x.width.min(blocks.end * BLOCK));
+    for r in 0..out.rows {
+        let values = &x.data[(row + r) * x.width..][start..end];
+        for (index, values) in values.chunks(BLOCK).enumerate() {
             let place = index * out.rows + r;
             let mut quants = [0; BLOCK];
             // SAFETY: the caller's.
@@ -196,28 +200,10 @@ unsafe fn quantise_block<L: Lanes>(values: &[f32], quants: &mut [i8; BLOCK]) -> 
         poison.store(lanes.as_mut_ptr());
         let poison = tree_sum(lanes);
         magnitude.store(lanes.as_mut_ptr());
-        let largest = largest(lanes);
-        let (scale, inverse) = scales(largest);
-        let round = L::splat(ROUND);
-        for (half, quants) in [low, high].into_iter().zip(quants.chunks_exact_mut(LANES)) {
-            half.mul(L::splat(inverse))
-                .add(round)
-                .store(lanes.as_mut_ptr());
-            for (quant, lane) in quants.iter_mut().zip(lanes) {
-                *quant = lane.to_bits() as i8;
-            }
-        }
+        let (scale, inverse) = scales(largest(lanes));
+        let inverse = L::splat(inverse);
+        low.mul(inverse).store_rounded(quants.as_mut_ptr());
+        high.mul(inverse).store_rounded(quants[LANES..].as_mut_ptr());
         scale + poison
     }
-}
-
-fn largest(mut lanes: [f32; LANES]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            if lanes[i] < lanes[i + width] {
-                lanes[i] = lanes[i + width];
-            }
-        }
-    }
-    lanes[0]
 }
