@@ -10,9 +10,9 @@ mod table;
 
 use skein_weights::{Profile, Slice};
 
-use crate::lanes::LANES;
 use self::memory::PageMemory;
 pub use self::table::{PageCopy, PageTable, Sequence};
+use crate::lanes::LANES;
 
 /// Positions in one page; also the tile of attention, at absolute positions.
 pub const PAGE_POSITIONS: usize = 32;

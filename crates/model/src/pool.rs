@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 /// Rounds of spinning before a worker parks: some tens of microseconds.
@@ -23,7 +23,14 @@ pub struct Pool {
     handles: Vec<Thread>,
     /// Held while a piece of work runs: a second caller waits.
     running: Mutex<()>,
+    /// For [`Self::each`]: by thread, the next item of its own share.
+    cursors: Vec<Cursor>,
 }
+
+/// In a cache line of its own: threads count there at the same time.
+#[repr(align(128))]
+#[derive(Default)]
+struct Cursor(AtomicUsize);
 
 struct Shared {
     /// Counts pieces of work; a change tells workers that `work` is new.
@@ -74,6 +81,7 @@ impl Pool {
             workers,
             handles,
             running: Mutex::new(()),
+            cursors: (0..=count).map(|_| Cursor::default()).collect(),
         }
     }
 
@@ -92,7 +100,11 @@ impl Pool {
             work(0);
             return;
         }
-        let guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.run_alone(lock(&self.running), work);
+    }
+
+    /// As [`Self::run`], nothing else running.
+    fn run_alone<'a>(&self, guard: MutexGuard<'_, ()>, work: Work<'a>) {
         let shared = &self.shared;
         // SAFETY: only the lifetime changes. Workers use the reference between the store of
         // `epoch` below and their decrement of `remaining`; this function waits for the last
@@ -142,20 +154,26 @@ impl Pool {
         });
     }
 
-    /// Calls `work` once for each of `0..count`, each on whichever thread is free: for pieces of
-    /// uneven size whose results do not depend on who computes them.
+    /// Calls `work` once for each of `0..count`: each thread walks through its own share of them, one after
+    /// another as they lie in memory, then helps whoever is not through. For pieces whose results do not depend on
+    /// who computes them.
     pub fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
-        if count <= 1 {
+        if count <= 1 || self.workers.is_empty() {
             return (0..count).for_each(work);
         }
-        let next = AtomicUsize::new(0);
-        self.run(&|_| {
-            loop {
-                let item = next.fetch_add(1, Ordering::Relaxed);
-                if item >= count {
-                    break;
-                }
-                work(item);
+        let threads = self.threads();
+        let guard = lock(&self.running);
+        for (thread, cursor) in self.cursors.iter().enumerate() {
+            // Nobody else looks before the work begins, which all threads learn of by a stronger operation.
+            cursor.0.store(count * thread / threads, Ordering::Relaxed);
+        }
+        self.run_alone(guard, &|own| {
+            for thread in (own..threads).chain(0..own) {
+                let end = count * (thread + 1) / threads;
+                let take = || self.cursors[thread].0.fetch_add(1, Ordering::Relaxed);
+                std::iter::repeat_with(take)
+                    .take_while(|item| *item < end)
+                    .for_each(work);
             }
         });
     }
@@ -175,7 +193,7 @@ impl Drop for Pool {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

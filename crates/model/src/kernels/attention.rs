@@ -258,9 +258,6 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
         // Between two layers all weights pass through the caches: keys and values are read from memory,
         // in pieces too short for the processor to guess where they go on.
         job.ask_for_values(tile);
-        if tile < *tiles.end() {
-            job.ask_for_keys(tile + 1);
-        }
         let mut index = 0;
         while index < count {
             let left = count - index;
@@ -345,6 +342,9 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
                 }
             }
         }
+        if index == 0 && tile_index + 1 < job.span.pages.len() {
+            job.ask_for_keys(tile_index + 1);
+        }
         let values = page.add(layout.values(layer, head)).cast_const();
         let values = values.cast::<E>();
         let out = &mut state.out[index * layout.padded_dim..];
@@ -386,7 +386,11 @@ unsafe fn soften<L: Lanes>(
         let found = largest(array);
         let new = if found > *max { found } else { *max };
         // The exponential of zero is one.
-        let correction = if new == *max { 1.0 } else { skein_base::math::exp(*max - new) };
+        let correction = if new == *max {
+            1.0
+        } else {
+            skein_base::math::exp(*max - new)
+        };
         *max = new;
         let shift = L::splat(new);
         let low = lanes::exp(low.sub(shift));

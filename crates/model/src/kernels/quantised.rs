@@ -81,8 +81,10 @@ unsafe fn job_body<I: Integers>(job: &Job<'_>, panels: Range<usize>) {
         match job.w.format() {
             BlockFormat::Q8 if job.x.rows() < MANY_ROWS => few_rows::<I, Eight>(job, panels),
             BlockFormat::Q4 if job.x.rows() < MANY_ROWS => few_rows::<I, Four>(job, panels),
-            BlockFormat::Q8 => many_rows::<I, Eight>(job, panels),
-            BlockFormat::Q4 => many_rows::<I, Four>(job, panels),
+            BlockFormat::Q8 if I::ABREAST == 2 => many_rows::<I, Eight, 2>(job, panels),
+            BlockFormat::Q4 if I::ABREAST == 2 => many_rows::<I, Four, 2>(job, panels),
+            BlockFormat::Q8 => many_rows::<I, Eight, 1>(job, panels),
+            BlockFormat::Q4 => many_rows::<I, Four, 1>(job, panels),
         }
     }
 }
@@ -100,9 +102,9 @@ unsafe fn few_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
             // SAFETY: the tile has `R` rows; the panel is one of the share's.
             unsafe {
                 by_height!(rows.len(), R => {
-                    let mut total = [I::Floats::splat(0.0); R];
-                    run::<I, F, R, true>(job, rows.start, panel, whole.clone(), &mut total);
-                    for (r, total) in total.into_iter().enumerate() {
+                    let mut total = [[I::Floats::splat(0.0); R]];
+                    run::<I, F, R, 1, true>(job, rows.start, panel, whole.clone(), &mut total);
+                    for (r, total) in total[0].into_iter().enumerate() {
                         job.target.store(total, rows.start + r, panel);
                     }
                 })
@@ -112,13 +114,13 @@ unsafe fn few_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
 }
 
 /// Many rows: a group of panels at a time over a group of tiles, a chunk of blocks after another, so that the chunk of
-/// a panel stays in the first-level cache while the tiles pass, and that of the tiles in the second-level one.
+/// `P` panels stays in the first-level cache while the tiles pass, and that of the tiles in the second-level one.
 /// Totals wait in memory between chunks.
 ///
 /// # Safety
 /// As for [`run_job`].
 #[inline(always)]
-unsafe fn many_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
+unsafe fn many_rows<I: Integers, F: Form, const P: usize>(job: &Job<'_>, panels: Range<usize>) {
     let (blocks, tiles) = (job.w.blocks(), job.x.tiles());
     let mut totals = vec![0.0f32; PANELS * ROWS * LANES];
     let mut first = panels.start;
@@ -131,17 +133,20 @@ unsafe fn many_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
             let mut block = 0;
             while block < blocks {
                 let chunk = block..blocks.min(block + CHUNK);
-                for (index, panel) in group.clone().enumerate() {
-                    for (place, tile) in (tile..last).enumerate() {
-                        let rows = job.x.tile_rows(tile);
-                        let totals = &mut totals[(index * ROWS + place * MAX_HEIGHT) * LANES..];
-                        // SAFETY: the tile has `R` rows, for which there are totals; the panel is one of the share's.
-                        unsafe {
-                            by_height!(rows.len(), R => {
-                                stored_run::<I, F, R>(job, rows.start, panel, chunk.clone(), totals)
-                            })
+                let mut index = 0;
+                while index < group.len() {
+                    let (panel, abreast) = (group.start + index, P.min(group.len() - index));
+                    let totals = &mut totals[index * ROWS * LANES..];
+                    let tiles = tile..last;
+                    // SAFETY: the panels are the share's; there are totals for the tiles' rows.
+                    unsafe {
+                        if abreast == P {
+                            over_tiles::<I, F, P>(job, tiles, panel, chunk.clone(), totals);
+                        } else {
+                            over_tiles::<I, F, 1>(job, tiles, panel, chunk.clone(), totals);
                         }
                     }
+                    index += if abreast == P { P } else { 1 };
                 }
                 block = chunk.end;
             }
@@ -163,12 +168,36 @@ unsafe fn many_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
     }
 }
 
-/// [`run`] with totals that wait in memory.
+/// [`run`] for some tiles, with totals that wait in memory: of a panel, [`ROWS`] times sixteen.
 ///
 /// # Safety
-/// As for [`run`]; `totals` holds `R` times sixteen values.
+/// As for [`run`]; `totals` holds those of the panels, as far as the tiles have rows.
 #[inline(always)]
-unsafe fn stored_run<I: Integers, F: Form, const R: usize>(
+unsafe fn over_tiles<I: Integers, F: Form, const P: usize>(
+    job: &Job<'_>,
+    tiles: Range<usize>,
+    panel: usize,
+    blocks: Range<usize>,
+    totals: &mut [f32],
+) {
+    for (place, tile) in tiles.enumerate() {
+        let rows = job.x.tile_rows(tile);
+        let totals = &mut totals[place * MAX_HEIGHT * LANES..];
+        // SAFETY: the tile has `R` rows; the rest is the caller's.
+        unsafe {
+            by_height!(rows.len(), R => {
+                stored_run::<I, F, R, P>(job, rows.start, panel, blocks.clone(), totals)
+            })
+        }
+    }
+}
+
+/// As [`over_tiles`], for the tile of `R` rows that begins at `row`, whose totals are the first.
+///
+/// # Safety
+/// As for [`run`]; `totals` holds those of the panels.
+#[inline(always)]
+unsafe fn stored_run<I: Integers, F: Form, const R: usize, const P: usize>(
     job: &Job<'_>,
     row: usize,
     panel: usize,
@@ -177,33 +206,40 @@ unsafe fn stored_run<I: Integers, F: Form, const R: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut total = [I::Floats::splat(0.0); R];
-        for (total, stored) in total.iter_mut().zip(totals.chunks_exact(LANES)) {
-            *total = I::Floats::load(stored.as_ptr());
+        let mut total = [[I::Floats::splat(0.0); R]; P];
+        for (total, stored) in total.iter_mut().zip(totals.chunks(ROWS * LANES)) {
+            for (total, stored) in total.iter_mut().zip(stored.chunks_exact(LANES)) {
+                *total = I::Floats::load(stored.as_ptr());
+            }
         }
-        run::<I, F, R, false>(job, row, panel, blocks, &mut total);
-        for (total, stored) in total.into_iter().zip(totals.chunks_exact_mut(LANES)) {
-            total.store(stored.as_mut_ptr());
+        run::<I, F, R, P, false>(job, row, panel, blocks, &mut total);
+        for (total, stored) in total.iter().zip(totals.chunks_mut(ROWS * LANES)) {
+            for (total, stored) in total.iter().zip(stored.chunks_exact_mut(LANES)) {
+                total.store(stored.as_mut_ptr());
+            }
         }
     }
 }
 
-/// Adds some blocks of a panel to the totals of the tile of `R` rows that begins at `row`. `FRESH`: the panel comes
-/// from memory, one stream.
+/// Adds some blocks of `P` panels to the totals of the tile of `R` rows that begins at `row`. `FRESH`: the panels
+/// come from memory, one stream.
 ///
 /// # Safety
-/// As for [`run_job`]; the tile, the panel and the blocks exist.
+/// As for [`run_job`]; the tile, the panels and the blocks exist.
 #[inline(always)]
-unsafe fn run<I: Integers, F: Form, const R: usize, const FRESH: bool>(
+unsafe fn run<I: Integers, F: Form, const R: usize, const P: usize, const FRESH: bool>(
     job: &Job<'_>,
     row: usize,
     panel: usize,
     blocks: Range<usize>,
-    total: &mut [I::Floats; R],
+    total: &mut [[I::Floats; R]; P],
 ) {
     // SAFETY: a panel has blocks of `F::STRIDE` bytes, a tile as many times `R` scales, starts and packed quads.
     unsafe {
-        let mut w = job.w.panel(panel).add(blocks.start * F::STRIDE);
+        let mut w = [std::ptr::null::<u8>(); P];
+        for (p, w) in w.iter_mut().enumerate() {
+            *w = job.w.panel(panel + p).add(blocks.start * F::STRIDE);
+        }
         let (x, scales, starts) = job.x.pointers(row);
         let step = job.x.block_bytes() * R;
         let mut x = x.add(blocks.start * step);
@@ -213,19 +249,23 @@ unsafe fn run<I: Integers, F: Form, const R: usize, const FRESH: bool>(
             if FRESH {
                 let mut line = 0;
                 while line < F::STRIDE {
-                    I::prefetch(w.wrapping_add(AHEAD + line), job.x.tiles() == 1);
+                    I::prefetch(w[0].wrapping_add(AHEAD + line), job.x.tiles() == 1);
                     line += 64;
                 }
             }
-            let weight_scales = I::load_f16(w.cast());
-            let sums = F::sums::<I, R>(x, w.add(SCALES_BYTES), starts);
-            let mut r = 0;
-            while r < R {
-                let scale = weight_scales.mul(I::Floats::splat(*scales.add(r)));
-                total[r] = total[r].add(sums[r].mul(scale));
-                r += 1;
+            let sums = F::sums::<I, R, P>(x, w, starts);
+            let mut p = 0;
+            while p < P {
+                let weight_scales = I::load_f16(w[p].cast());
+                let mut r = 0;
+                while r < R {
+                    let scale = weight_scales.mul(I::Floats::splat(*scales.add(r)));
+                    total[p][r] = total[p][r].add(sums[p][r].mul(scale));
+                    r += 1;
+                }
+                w[p] = w[p].add(F::STRIDE);
+                p += 1;
             }
-            w = w.add(F::STRIDE);
             x = x.add(step);
             scales = scales.add(R);
             starts = starts.add(R);

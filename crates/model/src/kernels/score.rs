@@ -18,6 +18,9 @@ pub(crate) const CHUNK: usize = 4096;
 /// How many candidates a thread collects before it throws the worse ones away.
 const CANDIDATES: usize = 4 * TOP_SCORES;
 
+/// Vectors whose candidates are looked for together.
+const ABREAST: usize = 4;
+
 /// Maximum of a chunk and the sum of exponentials relative to it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Partial {
@@ -127,7 +130,7 @@ impl Candidates {
         }
     }
 
-    /// Takes those of sixteen values or fewer that may count.
+    /// Takes those of some values that may count.
     fn take(&mut self, start: u32, values: &[f32]) {
         for (value, id) in values.iter().zip(start..) {
             if *value >= self.floor {
@@ -151,17 +154,25 @@ dispatch! {
 
 #[inline(always)]
 unsafe fn collect_body<L: Lanes>(to: &mut Candidates, start: u32, values: &[f32]) {
-    let (whole, tail) = values.split_at(values.len() / LANES * LANES);
-    for (values, place) in whole.chunks_exact(LANES).zip((start..).step_by(LANES)) {
+    let mut blocks = values.chunks_exact(ABREAST * LANES);
+    let mut place = start;
+    for block in blocks.by_ref() {
         // Most blocks hold nothing that counts: one comparison of maxima.
         let mut lanes = [0.0; LANES];
-        // SAFETY: sixteen values each.
-        unsafe { L::load(values.as_ptr()).store(lanes.as_mut_ptr()) };
-        if largest(lanes) >= to.floor {
-            to.take(place, values);
+        // SAFETY: whole lanes in the block and the array.
+        unsafe {
+            let mut max = L::load(block.as_ptr());
+            for values in block.chunks_exact(LANES).skip(1) {
+                max = max.max(L::load(values.as_ptr()));
+            }
+            max.store(lanes.as_mut_ptr());
         }
+        if largest(lanes) >= to.floor {
+            to.take(place, block);
+        }
+        place += block.len() as u32;
     }
-    to.take(start + whole.len() as u32, tail);
+    to.take(place, blocks.remainder());
 }
 
 dispatch! {

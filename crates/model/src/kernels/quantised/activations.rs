@@ -203,7 +203,8 @@ unsafe fn quantise_block<L: Lanes>(values: &[f32], quants: &mut [i8; BLOCK]) -> 
         let (scale, inverse) = scales(largest(lanes));
         let inverse = L::splat(inverse);
         low.mul(inverse).store_rounded(quants.as_mut_ptr());
-        high.mul(inverse).store_rounded(quants[LANES..].as_mut_ptr());
+        high.mul(inverse)
+            .store_rounded(quants[LANES..].as_mut_ptr());
         scale + poison
     }
 }

@@ -3,7 +3,7 @@
 use skein_weights::BlockFormat;
 use skein_weights::blocks::BLOCK;
 
-use super::packed::stride;
+use super::packed::{SCALES_BYTES, stride};
 use crate::lanes::{InstructionSet, LANES, Lanes, ScalarLanes};
 
 /// The tallest tile of any instruction set.
@@ -44,17 +44,21 @@ impl Packing {
     /// Writes the values of row `r` of `rows` into the tile's block.
     #[inline(always)]
     pub(crate) fn write(self, quants: &[i8; BLOCK], rows: usize, r: usize, block: &mut [u8]) {
-        let size = self.block_bytes() / 8;
-        for (group, quants) in quants.chunks_exact(4).enumerate() {
-            let to = &mut block[(group * rows + r) * size..][..size];
-            match self {
-                Self::Bytes => to.copy_from_slice(
-                    &[quants[0], quants[1], quants[2], quants[3]].map(|q| q as u8),
-                ),
-                Self::Words => {
+        let groups = quants.as_chunks::<4>().0.iter();
+        // Sizes that the compiler knows: each piece is one instruction instead of a call.
+        match self {
+            Self::Bytes => {
+                let to = block.as_chunks_mut::<4>().0.iter_mut();
+                for (to, quants) in to.skip(r).step_by(rows).zip(groups) {
+                    *to = quants.map(|q| q as u8);
+                }
+            }
+            Self::Words => {
+                let to = block.as_chunks_mut::<8>().0.iter_mut();
+                for (to, quants) in to.skip(r).step_by(rows).zip(groups) {
                     let words = [quants[0], quants[2], quants[1], quants[3]].map(i16::from);
-                    for (to, word) in to.chunks_exact_mut(2).zip(words) {
-                        to.copy_from_slice(&word.to_ne_bytes());
+                    for (to, word) in to.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+                        *to = word.to_ne_bytes();
                     }
                 }
             }
@@ -71,6 +75,9 @@ impl Packing {
 /// As for [`Lanes`]; the pointers are good for a block of `R` rows.
 pub(crate) trait Integers {
     type Floats: Lanes;
+    /// Panels that many rows walk abreast: one, or two where the registers hold twice the sums, so that each value of
+    /// the activations is fetched for both.
+    const ABREAST: usize = 1;
 
     /// Widens sixteen `f16`, exactly. They are finite.
     unsafe fn load_f16(from: *const u16) -> Self::Floats;
@@ -86,6 +93,38 @@ pub(crate) trait Integers {
         w: *const u8,
         starts: *const i32,
     ) -> [Self::Floats; R];
+    /// [`Self::sums_q8`] of several panels, each of which begins with its scales.
+    #[inline(always)]
+    unsafe fn panels_q8<const R: usize, const P: usize>(
+        x: *const u8,
+        w: [*const u8; P],
+        starts: *const i32,
+    ) -> [[Self::Floats; R]; P] {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[Self::Floats::splat(0.0); R]; P];
+            for (sums, w) in sums.iter_mut().zip(w) {
+                *sums = Self::sums_q8::<R>(x, w.add(SCALES_BYTES), starts);
+            }
+            sums
+        }
+    }
+    /// [`Self::sums_q4`] of several panels, each of which begins with its scales.
+    #[inline(always)]
+    unsafe fn panels_q4<const R: usize, const P: usize>(
+        x: *const u8,
+        w: [*const u8; P],
+        starts: *const i32,
+    ) -> [[Self::Floats; R]; P] {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[Self::Floats::splat(0.0); R]; P];
+            for (sums, w) in sums.iter_mut().zip(w) {
+                *sums = Self::sums_q4::<R>(x, w.add(SCALES_BYTES), starts);
+            }
+            sums
+        }
+    }
     /// Asks for a cache line, which need not be readable; `once`: it is read once and need not stay.
     #[inline(always)]
     unsafe fn prefetch(_from: *const u8, _once: bool) {}
@@ -95,13 +134,15 @@ pub(crate) trait Integers {
 pub(crate) trait Form {
     /// Bytes of a block of sixteen outputs.
     const STRIDE: usize;
+    /// The sums of a block of several panels, each of which begins with its scales.
+    ///
     /// # Safety
     /// As for [`Integers`].
-    unsafe fn sums<I: Integers, const R: usize>(
+    unsafe fn sums<I: Integers, const R: usize, const P: usize>(
         x: *const u8,
-        w: *const u8,
+        w: [*const u8; P],
         starts: *const i32,
-    ) -> [I::Floats; R];
+    ) -> [[I::Floats; R]; P];
 }
 
 /// [`BlockFormat::Q8`].
@@ -111,13 +152,13 @@ impl Form for Eight {
     const STRIDE: usize = stride(BlockFormat::Q8);
 
     #[inline(always)]
-    unsafe fn sums<I: Integers, const R: usize>(
+    unsafe fn sums<I: Integers, const R: usize, const P: usize>(
         x: *const u8,
-        w: *const u8,
+        w: [*const u8; P],
         starts: *const i32,
-    ) -> [I::Floats; R] {
-        // SAFETY: the caller's.
-        unsafe { I::sums_q8::<R>(x, w, starts) }
+    ) -> [[I::Floats; R]; P] {
+        // SAFETY: the caller's, behind the scales of each panel.
+        unsafe { I::panels_q8::<R, P>(x, w, starts) }
     }
 }
 
@@ -128,13 +169,13 @@ impl Form for Four {
     const STRIDE: usize = stride(BlockFormat::Q4);
 
     #[inline(always)]
-    unsafe fn sums<I: Integers, const R: usize>(
+    unsafe fn sums<I: Integers, const R: usize, const P: usize>(
         x: *const u8,
-        w: *const u8,
+        w: [*const u8; P],
         starts: *const i32,
-    ) -> [I::Floats; R] {
-        // SAFETY: the caller's.
-        unsafe { I::sums_q4::<R>(x, w, starts) }
+    ) -> [[I::Floats; R]; P] {
+        // SAFETY: the caller's, behind the scales of each panel.
+        unsafe { I::panels_q4::<R, P>(x, w, starts) }
     }
 }
 

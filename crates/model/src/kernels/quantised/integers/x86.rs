@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Integers;
+use super::{Integers, SCALES_BYTES};
 use crate::lanes::{Avx2Lanes, Avx512Lanes};
 
 /// AVX2 with F16C.
@@ -264,6 +264,7 @@ impl Integers for Avx512 {
 
 impl Integers for Vnni {
     type Floats = Avx512Lanes;
+    const ABREAST: usize = 2;
 
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> Avx512Lanes {
@@ -277,20 +278,9 @@ impl Integers for Vnni {
         w: *const u8,
         starts: *const i32,
     ) -> [Avx512Lanes; R] {
-        // SAFETY: the caller's: eight groups of `R` rows, of sixteen outputs.
-        unsafe {
-            let mut sums = [_mm512_setzero_si512(); R];
-            for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm512_set1_epi32(*starts.add(r));
-            }
-            for group in 0..8 {
-                let weights = _mm512_loadu_si512(w.add(group * 64).cast());
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = _mm512_dpbusd_epi32(*sum, weights, wide_word(x, group * R + r));
-                }
-            }
-            to_floats(sums)
-        }
+        // SAFETY: the caller's.
+        let [sums] = unsafe { vnni_q8(x, [w], starts) };
+        sums
     }
 
     #[inline(always)]
@@ -299,32 +289,156 @@ impl Integers for Vnni {
         w: *const u8,
         starts: *const i32,
     ) -> [Avx512Lanes; R] {
-        // SAFETY: the caller's: four double groups of `R` rows, of sixteen outputs.
-        unsafe {
-            let mask = _mm512_set1_epi8(15);
-            let mut sums = [_mm512_setzero_si512(); R];
-            for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm512_set1_epi32(*starts.add(r));
-            }
-            for group in 0..4 {
-                let weights = _mm512_loadu_si512(w.add(group * 64).cast());
-                let halves = [
-                    _mm512_and_si512(weights, mask),
-                    _mm512_and_si512(_mm512_srli_epi16::<4>(weights), mask),
-                ];
-                for (half, weights) in halves.into_iter().enumerate() {
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let at = (2 * group + half) * R + r;
-                        *sum = _mm512_dpbusd_epi32(*sum, weights, wide_word(x, at));
-                    }
-                }
-            }
-            to_floats(sums)
-        }
+        // SAFETY: the caller's.
+        let [sums] = unsafe { vnni_q4(x, [w], starts) };
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn panels_q8<const R: usize, const P: usize>(
+        x: *const u8,
+        w: [*const u8; P],
+        starts: *const i32,
+    ) -> [[Avx512Lanes; R]; P] {
+        // SAFETY: the caller's: values follow the scales.
+        unsafe { vnni_q8(x, behind_scales(w), starts) }
+    }
+
+    #[inline(always)]
+    unsafe fn panels_q4<const R: usize, const P: usize>(
+        x: *const u8,
+        w: [*const u8; P],
+        starts: *const i32,
+    ) -> [[Avx512Lanes; R]; P] {
+        // SAFETY: the caller's: values follow the scales.
+        unsafe { vnni_q4(x, behind_scales(w), starts) }
     }
 
     #[inline(always)]
     unsafe fn prefetch(from: *const u8, once: bool) {
         ask(from, once);
+    }
+}
+
+/// Where the values of blocks begin.
+///
+/// # Safety
+/// Each points to a block.
+#[inline(always)]
+unsafe fn behind_scales<const P: usize>(mut w: [*const u8; P]) -> [*const u8; P] {
+    for w in &mut w {
+        // SAFETY: the caller's.
+        *w = unsafe { w.add(SCALES_BYTES) };
+    }
+    w
+}
+
+/// The numbers that the sums of `R` rows start from, for each of `P` panels.
+///
+/// # Safety
+/// AVX-512F is enabled; `starts` points to `R` numbers.
+#[inline(always)]
+unsafe fn wide_starts<const R: usize, const P: usize>(starts: *const i32) -> [[__m512i; R]; P] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut first = [_mm512_setzero_si512(); R];
+        for (r, sum) in first.iter_mut().enumerate() {
+            *sum = _mm512_set1_epi32(*starts.add(r));
+        }
+        [first; P]
+    }
+}
+
+/// [`to_floats`] for each panel.
+///
+/// # Safety
+/// AVX-512F is enabled.
+#[inline(always)]
+unsafe fn all_to_floats<const R: usize, const P: usize>(
+    sums: [[__m512i; R]; P],
+) -> [[Avx512Lanes; R]; P] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut floats = [[Avx512Lanes(_mm512_setzero_ps()); R]; P];
+        for (floats, sums) in floats.iter_mut().zip(sums) {
+            *floats = to_floats(sums);
+        }
+        floats
+    }
+}
+
+/// Adds the products of the group at place `group` of all rows to the sums of all panels: each value of the activations
+/// is fetched once.
+///
+/// # Safety
+/// AVX-512 with VNNI is enabled; the group is there.
+#[inline(always)]
+unsafe fn vnni_group<const R: usize, const P: usize>(
+    sums: &mut [[__m512i; R]; P],
+    weights: [__m512i; P],
+    x: *const u8,
+    group: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut r = 0;
+        while r < R {
+            let x = wide_word(x, group * R + r);
+            let mut p = 0;
+            while p < P {
+                sums[p][r] = _mm512_dpbusd_epi32(sums[p][r], weights[p], x);
+                p += 1;
+            }
+            r += 1;
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Integers::sums_q8`], for each panel.
+#[inline(always)]
+unsafe fn vnni_q8<const R: usize, const P: usize>(
+    x: *const u8,
+    w: [*const u8; P],
+    starts: *const i32,
+) -> [[Avx512Lanes; R]; P] {
+    // SAFETY: the caller's: eight groups of `R` rows, of sixteen outputs.
+    unsafe {
+        let mut sums = wide_starts::<R, P>(starts);
+        for group in 0..8 {
+            let mut weights = [_mm512_setzero_si512(); P];
+            for (weights, w) in weights.iter_mut().zip(w) {
+                *weights = _mm512_loadu_si512(w.add(group * 64).cast());
+            }
+            vnni_group(&mut sums, weights, x, group);
+        }
+        all_to_floats(sums)
+    }
+}
+
+/// # Safety
+/// As for [`Integers::sums_q4`], for each panel.
+#[inline(always)]
+unsafe fn vnni_q4<const R: usize, const P: usize>(
+    x: *const u8,
+    w: [*const u8; P],
+    starts: *const i32,
+) -> [[Avx512Lanes; R]; P] {
+    // SAFETY: the caller's: four double groups of `R` rows, of sixteen outputs.
+    unsafe {
+        let mask = _mm512_set1_epi8(15);
+        let mut sums = wide_starts::<R, P>(starts);
+        for group in 0..4 {
+            let mut halves = [[_mm512_setzero_si512(); P]; 2];
+            for (p, w) in w.into_iter().enumerate() {
+                let weights = _mm512_loadu_si512(w.add(group * 64).cast());
+                halves[0][p] = _mm512_and_si512(weights, mask);
+                halves[1][p] = _mm512_and_si512(_mm512_srli_epi16::<4>(weights), mask);
+            }
+            for (half, weights) in halves.into_iter().enumerate() {
+                vnni_group(&mut sums, weights, x, 2 * group + half);
+            }
+        }
+        all_to_floats(sums)
     }
 }
