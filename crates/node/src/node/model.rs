@@ -8,9 +8,9 @@ use skein_gateway::{Metrics, Model};
 use skein_model::{Pool, SliceModel, numerics_id};
 use skein_p2p::Links;
 use skein_routing::Inbox;
-use skein_runtime::{Clock, Secret32};
+use skein_runtime::{Clock, ScratchFile, Secret32};
 use skein_serving::view::CircuitView;
-use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage};
+use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage, Stage as _};
 use skein_text::template::TemplateError;
 use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
 use skein_weights::Slice;
@@ -18,7 +18,7 @@ use skein_weights::vocabulary::{GenerationDefaults, Vocabulary};
 
 use super::{NodeError, engine_config, threads_for};
 use crate::budget::{self, NotEnoughMemory, Wishes};
-use crate::config::Settings;
+use crate::config::{EngineSettings, Settings};
 use crate::memory;
 use crate::open::Opened;
 use crate::roles::entry;
@@ -107,7 +107,7 @@ impl LocalModel {
         let seconds = clock.now().since(started).as_secs_f32();
         let weights = ByteSize(model.weight_bytes());
         tracing::info!(model = %name, %weights, seconds, "loaded");
-        let stage = ModelStage::new(model, kv_format, kv);
+        let stage = with_disk(ModelStage::new(model, kv_format, kv), &settings.engine)?;
         let numerics = stage.numerics_id();
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let engine = metrics.scope(|| Engine::start(stage, config, clock, secret))?;
@@ -123,6 +123,11 @@ impl LocalModel {
     ) -> Result<Self, NodeError> {
         let prepared = Prepared::new(opened, settings)?;
         let pipeline = entry::pipeline(opened, settings, ends)?;
+        if settings.engine.kv_disk.0 > 0 {
+            tracing::warn!(
+                "engine.kv_disk is not used: the stages of a network compute again what gives way"
+            );
+        }
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let start = || Engine::start_with(pipeline, config, clock, secret);
         let engine = metrics.scope(start)?;
@@ -182,6 +187,23 @@ fn template(vocabulary: &Vocabulary) -> Option<ChatTemplate> {
             tracing::warn!(%error, "the chat template cannot be used: the model completes texts, but does not chat");
             None
         }
+    }
+}
+
+/// The stage with disk for what gives way in memory, if the settings say so.
+fn with_disk(stage: ModelStage, settings: &EngineSettings) -> Result<ModelStage, NodeError> {
+    let (given, page) = (settings.kv_disk, ByteSize(stage.page_bytes() as u64));
+    if given.0 == 0 {
+        return Ok(stage);
+    }
+    if given < page {
+        return Err(NodeError::KvDiskSmall { given, page });
+    }
+    let folder = settings.kv_disk_folder.clone();
+    let folder = folder.unwrap_or_else(std::env::temp_dir);
+    match ScratchFile::create(&folder) {
+        Ok(file) => Ok(stage.with_store(Box::new(file), given.0)),
+        Err(source) => Err(NodeError::KvDisk { folder, source }),
     }
 }
 
