@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use skein_base::{ByteSize, NumericsId};
 use skein_gateway::{Metrics, Model};
-use skein_model::{Pool, SliceModel, numerics_id};
+use skein_model::{KvPages, Pool, SliceModel, numerics_id};
 use skein_p2p::Links;
 use skein_routing::Inbox;
 use skein_runtime::{Clock, ScratchFile, Secret32};
 use skein_serving::view::CircuitView;
-use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage, Stage as _};
+use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage};
 use skein_text::template::TemplateError;
 use skein_text::{ChatTemplate, SamplingParams, Tokenizer};
 use skein_weights::Slice;
@@ -18,7 +18,7 @@ use skein_weights::vocabulary::{GenerationDefaults, Vocabulary};
 
 use super::{NodeError, engine_config, threads_for};
 use crate::budget::{self, NotEnoughMemory, Wishes};
-use crate::config::{EngineSettings, Settings};
+use crate::config::Settings;
 use crate::memory;
 use crate::open::Opened;
 use crate::roles::entry;
@@ -96,6 +96,7 @@ impl LocalModel {
         let layers = checkpoint.profile().layers;
         let slice = Slice::whole(layers);
         let kv = kv_budget(opened, settings)?;
+        let disk = disk(opened, settings)?;
         let name = &prepared.name;
         tracing::info!(model = %name, layers, kv = %ByteSize(kv), "loading");
         let started = clock.now();
@@ -107,7 +108,10 @@ impl LocalModel {
         let seconds = clock.now().since(started).as_secs_f32();
         let weights = ByteSize(model.weight_bytes());
         tracing::info!(model = %name, %weights, seconds, "loaded");
-        let stage = with_disk(ModelStage::new(model, kv_format, kv), &settings.engine)?;
+        let mut stage = ModelStage::new(model, kv_format, kv);
+        if let Some(file) = disk {
+            stage = stage.with_store(Box::new(file), settings.engine.kv_disk.0);
+        }
         let numerics = stage.numerics_id();
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let engine = metrics.scope(|| Engine::start(stage, config, clock, secret))?;
@@ -190,21 +194,24 @@ fn template(vocabulary: &Vocabulary) -> Option<ChatTemplate> {
     }
 }
 
-/// The stage with disk for what gives way in memory, if the settings say so.
-fn with_disk(stage: ModelStage, settings: &EngineSettings) -> Result<ModelStage, NodeError> {
-    let (given, page) = (settings.kv_disk, ByteSize(stage.page_bytes() as u64));
+/// A file for keys and values that give way in memory, if the settings say so.
+fn disk(opened: &Opened, settings: &Settings) -> Result<Option<ScratchFile>, NodeError> {
+    let given = settings.engine.kv_disk;
     if given.0 == 0 {
-        return Ok(stage);
+        return Ok(None);
     }
+    let profile = opened.checkpoint.profile();
+    let slice = Slice::whole(profile.layers);
+    let page = KvPages::page_bytes_of(profile, &slice, settings.model.kv_format);
+    let page = ByteSize(page);
     if given < page {
         return Err(NodeError::KvDiskSmall { given, page });
     }
-    let folder = settings.kv_disk_folder.clone();
+    let folder = settings.engine.kv_disk_folder.clone();
     let folder = folder.unwrap_or_else(std::env::temp_dir);
-    match ScratchFile::create(&folder) {
-        Ok(file) => Ok(stage.with_store(Box::new(file), given.0)),
-        Err(source) => Err(NodeError::KvDisk { folder, source }),
-    }
+    let file = ScratchFile::create(&folder);
+    file.map(Some)
+        .map_err(|source| NodeError::KvDisk { folder, source })
 }
 
 fn kv_budget(opened: &Opened, settings: &Settings) -> Result<u64, NotEnoughMemory> {
