@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skein_serving::view::{self, CircuitView, StageView, View};
+use skein_serving::view::{self, CircuitView, StageView, StoreView, View};
 
 use crate::backend::Model;
 
@@ -100,6 +100,28 @@ pub struct Kv {
     pub pages_total: usize,
     /// Positions in a page.
     pub page_positions: usize,
+    /// What gave way in memory and is kept on disk; `None` if nothing is.
+    #[serde(default)]
+    pub store: Option<Store>,
+}
+
+/// Disk for keys and values that gave way in memory. Counts are since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Pages on disk.
+    pub pages_used: usize,
+    /// Pages that there is room for; 0 if the disk failed too often to be used on.
+    pub pages_total: usize,
+    /// Bytes of a page.
+    pub page_bytes: usize,
+    /// Finished requests whose keys and values are there for requests that begin alike.
+    pub prefixes: usize,
+    /// Requests whose keys and values were read back whole.
+    pub restored: u64,
+    /// Finished requests that had to go for others.
+    pub dropped: u64,
+    /// Pages that could not be written, or did not come back as they were.
+    pub failures: u64,
 }
 
 /// Mean size of the latest batches.
@@ -220,6 +242,7 @@ impl ModelStatus {
                 pages_used: view.pages_used,
                 pages_total: view.pages_total,
                 page_positions: view.page_positions,
+                store: (view.store != StoreView::default()).then(|| view.store.into()),
             },
             tokens: view.tokens,
             tokens_per_second: finite(view.tokens_per_second),
@@ -230,6 +253,20 @@ impl ModelStatus {
             step_seconds: view.step.into(),
             hop_seconds: executor.hop.map(Spread::from),
             stages: executor.stages.iter().map(Stage::from).collect(),
+        }
+    }
+}
+
+impl From<StoreView> for Store {
+    fn from(view: StoreView) -> Self {
+        Self {
+            pages_used: view.pages_used,
+            pages_total: view.pages_total,
+            page_bytes: view.page_bytes,
+            prefixes: view.prefixes,
+            restored: view.restored,
+            dropped: view.dropped,
+            failures: view.failures,
         }
     }
 }

@@ -216,6 +216,53 @@ impl KvPages {
         self.spoil(&freed);
     }
 
+    /// The bytes of page `index` of a sequence: its filled positions, and whatever lies behind them. `None` beyond
+    /// what is filled.
+    ///
+    /// # Panics
+    /// If the sequence belongs to another store.
+    pub fn page(&self, sequence: &Sequence, index: usize) -> Option<&[u8]> {
+        self.table.check(sequence);
+        let filled = sequence.len().div_ceil(PAGE_POSITIONS);
+        let page = sequence.pages.get(index).filter(|_| index < filled)?;
+        let memory = self.pages[*page as usize].as_ref()?;
+        Some(memory.as_slice())
+    }
+
+    /// Lets `read` write the page behind the filled ones of a sequence, whole, with the bytes that [`Self::page`] gave
+    /// for the same tokens at the same positions; then `rows` more positions are filled. If `read` fails,
+    /// none is.
+    ///
+    /// # Panics
+    /// If the sequence belongs to another store, its filled positions are not whole pages, `rows` is more than a page,
+    /// or room for them was not reserved.
+    pub fn fill_page<E>(
+        &mut self,
+        sequence: &mut Sequence,
+        rows: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.table.check(sequence);
+        let len = sequence.len();
+        assert!(
+            len.is_multiple_of(PAGE_POSITIONS) && rows <= PAGE_POSITIONS,
+            "{rows} positions into a page, behind {len}"
+        );
+        assert!(
+            rows > 0 && self.table.is_reserved(sequence, len + rows),
+            "a page without room for {rows} positions behind {len}"
+        );
+        let page = sequence.pages[len / PAGE_POSITIONS];
+        let bytes = self.layout.page_bytes();
+        let memory = self.pages[page as usize].get_or_insert_with(|| Buffer::zeroed(bytes));
+        let result = read(memory.as_mut_slice());
+        match result {
+            Ok(()) => self.table.advance(sequence, rows),
+            Err(_) => self.spoil(&[page]),
+        }
+        result
+    }
+
     fn copy(&mut self, from: u32, to: u32) {
         let (from, to) = (self.memory.pointer(from), self.memory.pointer(to));
         // SAFETY: both are whole pages, and two of them.
@@ -339,6 +386,59 @@ mod tests {
         assert_eq!((a.len(), kv.free_pages()), (32, 3));
         kv.truncate(&mut a, 50);
         assert_eq!(a.len(), 32);
+        kv.release(a);
+    }
+
+    #[test]
+    fn a_page_comes_back_as_it_went() {
+        let mut kv = store(4);
+        let mut a = kv.sequence();
+        fill(&mut kv, &mut a, 40, 1.5);
+        let page = |kv: &KvPages, of: &Sequence, index| kv.page(of, index).map(<[u8]>::to_vec);
+        let saved: Vec<_> = (0..2)
+            .map(|index| page(&kv, &a, index).expect("filled"))
+            .collect();
+        assert_eq!(saved[0].len() as u64, kv.page_bytes());
+        kv.reserve(&mut a, 96).expect("three pages");
+        assert_eq!(page(&kv, &a, 2), None, "reserved and not filled");
+        kv.release(a);
+        let mut b = kv.sequence();
+        kv.reserve(&mut b, 40).expect("room");
+        for (bytes, rows) in saved.iter().zip([32, 8]) {
+            let read = |memory: &mut [u8]| {
+                memory.copy_from_slice(bytes);
+                Ok::<_, ()>(())
+            };
+            kv.fill_page(&mut b, rows, read).expect("copied");
+        }
+        assert_eq!((b.len(), kv.free_pages()), (40, 2));
+        assert_eq!(page(&kv, &b, 0).as_ref(), Some(&saved[0]));
+        assert_eq!(page(&kv, &b, 1).as_ref(), Some(&saved[1]));
+        assert_eq!(read(&mut kv, &b, 39), 1.5);
+        kv.release(b);
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_fills_nothing() {
+        let mut kv = store(2);
+        let mut a = kv.sequence();
+        kv.reserve(&mut a, 33).expect("room");
+        let failed = kv.fill_page(&mut a, 32, |memory| {
+            memory[..4].fill(0);
+            Err("gone")
+        });
+        assert_eq!((failed, a.len()), (Err("gone"), 0));
+        let spoilt = read(&mut kv, &a, 0).is_nan();
+        assert_eq!(spoilt, cfg!(debug_assertions), "what was half read shows");
+        for rows in [0, 33] {
+            let fill =
+                std::panic::AssertUnwindSafe(|| kv.fill_page(&mut a, rows, |_| Ok::<_, ()>(())));
+            assert!(std::panic::catch_unwind(fill).is_err(), "{rows} rows");
+        }
+        // Positions that begin inside a page, and pages that somebody else reads.
+        fill(&mut kv, &mut a, 5, 1.0);
+        let fill = std::panic::AssertUnwindSafe(|| kv.fill_page(&mut a, 1, |_| Ok::<_, ()>(())));
+        assert!(std::panic::catch_unwind(fill).is_err());
         kv.release(a);
     }
 

@@ -243,6 +243,15 @@ settings! {
         /// back later; it never grows beyond this. Not set: a quarter of the memory that is left
         /// beside the weights, at most 8 GiB, at most what `sessions_max` full contexts need.
         kv_memory: Option<ByteSize> = None;
+        /// Disk for keys and values that give way in memory: those of finished requests, and of running ones that
+        /// must wait for others. They are read back instead of computed again, with the same bits; those used least
+        /// recently go first. 0: none. They tell what was asked and answered to whoever can read the disk,
+        /// and are gone when the process ends. Used where the whole model runs in one process; stages of
+        /// a network compute again.
+        kv_disk: ByteSize = ByteSize(0);
+        /// The folder on whose file system they are, in a file without a name. Not set: the system's for temporary files,
+        /// which on some machines is memory.
+        kv_disk_folder: Option<PathBuf> = None;
         /// Most requests that are worked on at a time; more wait.
         sessions_max: u32 = 64;
         /// Most requests that get a token in one pass over the weights; the others take turns.

@@ -602,3 +602,84 @@ fn a_split_gguf_says_what_the_file_says() {
         assert_eq!(file["text"], parts["text"], "{model}");
     }
 }
+
+/// Three conversations through memory for one: with disk for what gives way, nobody hears another answer, turns that come
+/// back find their keys and values, and no file is seen.
+#[test]
+fn disk_for_keys_and_values_changes_no_answer() {
+    let home = Home::new();
+    let (file, folder, model) = (home.path("skein.toml"), home.path("kv"), fixture("qwen3"));
+    fs::create_dir(&folder).expect("made");
+    let configure = |kv_disk: &str, folder: &str| {
+        // Nobody reads what the server logs while it is asked again and again.
+        let text = format!(
+            "[log]\nlevel = \"warn\"\n[engine]\nkv_disk = \"{kv_disk}\"\nkv_disk_folder = \"{folder}\"\n"
+        );
+        fs::write(&file, text).expect("written");
+    };
+    // Eight pages; a conversation takes six, later seven.
+    let memory = ["--model", &model, "--kv-memory", "420KiB"];
+    let with_disk = [
+        "--config", &file, memory[0], memory[1], memory[2], memory[3],
+    ];
+    let talk = |server: &Serving| {
+        let mut prompts: Vec<Vec<u32>> = (0..3)
+            .map(|n| (0..150).map(|i| (i * 7 + n * 31) % 300).collect())
+            .collect();
+        let mut said = Vec::new();
+        let mut cached = 0;
+        for _ in 0..2 {
+            for prompt in &mut prompts {
+                let answer = server.post(
+                    "/v1/completions",
+                    &json!({"model": "qwen3", "prompt": &*prompt, "max_tokens": 20, "seed": 1,
+                        "ignore_eos": true, "return_token_ids": true, "logprobs": 2}),
+                );
+                let choice = &answer["choices"][0];
+                let ids: Vec<u32> = serde_json::from_value(choice["token_ids"].clone())
+                    .unwrap_or_else(|error| panic!("{error}: {answer}"));
+                prompt.extend(ids);
+                said.push(choice.clone());
+                let tokens = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
+                cached += tokens.as_u64().expect("a number");
+            }
+        }
+        (said, cached)
+    };
+    let plain = Serving::start(&home, &memory);
+    let (expected, cached) = talk(&plain);
+    assert_eq!(cached, 0, "memory was large enough for two");
+    assert_eq!(
+        plain.get("/v1/network")["models"][0]["kv"]["store"],
+        json!(null)
+    );
+    assert_eq!(plain.stop("TERM").code, 0);
+    configure("16MiB", &folder);
+    let server = Serving::start(&home, &with_disk);
+    // Of the second turns, all but the token that nobody had fed yet.
+    assert_eq!(talk(&server), (expected, 3 * 169));
+    let store = || server.get("/v1/network")["models"][0]["kv"]["store"].clone();
+    harness::wait_for(|| store()["restored"] == json!(3));
+    assert_eq!(store()["failures"], json!(0));
+    assert_eq!(store()["pages_total"], json!((16 << 20) / 53_248));
+    assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0);
+    let text = home.run(&["status", "--url", &server.url()]).out;
+    assert!(text.contains(", 3 read back, 0 dropped"), "{text}");
+    assert_eq!(server.stop("TERM").code, 0);
+    for (kv_disk, folder, expected) in [
+        (
+            "1KiB",
+            folder.as_str(),
+            "a page of keys and values of this model takes 52.0 KiB",
+        ),
+        ("1GiB", "/nowhere", "no file can be made in /nowhere"),
+    ] {
+        configure(kv_disk, folder);
+        let ended = home.run(&["--config", &file, "run", "hi", "--model", &model]);
+        assert!(
+            ended.code != 0 && ended.err.contains(expected),
+            "{}",
+            ended.err
+        );
+    }
+}

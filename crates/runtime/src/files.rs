@@ -3,6 +3,7 @@
 mod atomic;
 mod folder;
 mod lock;
+mod scratch;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use std::path::Path;
 pub use atomic::AtomicFile;
 pub use folder::{FileRange, FsFolder};
 pub use lock::{LockError, LockFile};
+pub use scratch::ScratchFile;
 
 /// Refuses every name that is not one plain component of a path.
 fn plain(name: &str) -> io::Result<&str> {

@@ -10,6 +10,6 @@ mod wait;
 
 pub use clock::{Clock, Instant, ManualClock, SystemClock};
 pub use entropy::{EntropyError, Secret32, entropy};
-pub use files::{AtomicFile, FileRange, FsFolder, LockError, LockFile};
+pub use files::{AtomicFile, FileRange, FsFolder, LockError, LockFile, ScratchFile};
 pub use tasks::{CancellationToken, Failure, ShutdownReport, Tasks, ThreadHandle};
 pub use wait::{blocking, sleep, timeout};

@@ -14,6 +14,7 @@ pub mod prefix;
 pub mod request;
 pub mod scheduler;
 pub mod stage;
+pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod view;
@@ -28,3 +29,4 @@ pub use scheduler::{Load, Scheduler};
 pub use stage::{
     Executor, Local, ModelStage, Paging, Progress, Stage, StageError, StageLimits, Ticket, Wake,
 };
+pub use store::{Spill, StoreError};

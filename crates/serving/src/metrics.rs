@@ -6,6 +6,7 @@ use metrics::{counter, gauge, histogram};
 
 use crate::host::HostStats;
 use crate::scheduler::{Load, Stats};
+use crate::store::StoreRoom;
 use crate::view::StageReport;
 
 /// Kind of a metric.
@@ -48,7 +49,7 @@ metrics_list! {
     REUSED = "skein_prefix_reused_tokens_total", Counter,
         "Prompt tokens whose KV was taken from an earlier sequence.";
     PREEMPTIONS = "skein_preemptions_total", Counter,
-        "Sessions that lost their KV to others and are replayed.";
+        "Sessions that lost their KV to others and are replayed, or read back.";
     EVICTIONS = "skein_prefix_evictions_total", Counter,
         "Retained sequences given up for memory.";
     FAILURES = "skein_session_failures_total", Counter,
@@ -61,6 +62,22 @@ metrics_list! {
         "Requests that wait for KV, preempted ones included.";
     RETAINED = "skein_prefix_retained_sequences", Gauge,
         "Finished sequences kept for reuse.";
+    STORE_WRITTEN = "skein_kv_store_pages_written_total", Counter,
+        "KV pages that gave way in memory and were put into the store beside it.";
+    STORE_READ = "skein_kv_store_pages_read_total", Counter,
+        "KV pages read back from the store.";
+    STORE_RESTORED = "skein_kv_store_restored_total", Counter,
+        "Sequences read back whole from the store instead of computed.";
+    STORE_DROPPED = "skein_kv_store_dropped_total", Counter,
+        "Prefixes dropped from the store for others.";
+    STORE_FAILURES = "skein_kv_store_failures_total", Counter,
+        "KV pages that the store could not write, or that did not come back as they were; computed again.";
+    STORE_PREFIXES = "skein_kv_store_prefixes", Gauge,
+        "Finished sequences kept in the store for reuse.";
+    STORE_USED = "skein_kv_store_bytes_used", Gauge,
+        "Bytes of KV pages in the store.";
+    STORE_TOTAL = "skein_kv_store_bytes_budget", Gauge,
+        "Bytes of KV pages that the store may hold; 0 if there is none, or it failed too often.";
     KV_USED = "skein_kv_pages_used", Gauge,
         "KV pages in use, by sessions and by retained sequences.";
     KV_TOTAL = "skein_kv_pages_budget", Gauge,
@@ -136,6 +153,19 @@ pub(crate) fn state(stats: &Stats, load: Load, pages_used: usize, pages_total: u
     gauge!(RETAINED).set(load.retained as f64);
     gauge!(KV_USED).set(pages_used as f64);
     gauge!(KV_TOTAL).set(pages_total as f64);
+}
+
+/// What went to the store and came back since the last time, and how full it is now.
+pub(crate) fn store(stats: &Stats, load: Load, room: StoreRoom) {
+    counter!(STORE_WRITTEN).increment(stats.stowed_pages);
+    counter!(STORE_READ).increment(stats.restored_pages);
+    counter!(STORE_RESTORED).increment(stats.restored);
+    counter!(STORE_DROPPED).increment(stats.stowed_dropped);
+    counter!(STORE_FAILURES).increment(stats.store_failures);
+    let bytes = |pages: usize| pages as f64 * room.page_bytes as f64;
+    gauge!(STORE_PREFIXES).set(load.stowed as f64);
+    gauge!(STORE_USED).set(bytes(room.used));
+    gauge!(STORE_TOTAL).set(bytes(room.total));
 }
 
 /// What a stage did since the last time, and how it is now.

@@ -31,11 +31,12 @@ pub fn common_prefix(a: &[u32], b: &[u32]) -> usize {
 /// Names a retained sequence. Larger was used later.
 pub(crate) type EntryId = u64;
 
+/// A retained sequence, or what stands for it.
 #[derive(Debug)]
-struct Entry<Q> {
-    namespace: Namespace,
-    tokens: Vec<u32>,
-    sequence: Q,
+pub(crate) struct Entry<Q> {
+    pub(crate) namespace: Namespace,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) sequence: Q,
 }
 
 /// The retained sequences, least recently used first.
@@ -80,26 +81,55 @@ impl<Q> PrefixIndex<Q> {
         Some(&self.entries.entry(id).or_insert(entry).sequence)
     }
 
+    /// The sequence of `id`, without making it more recently used.
+    pub(crate) fn get(&self, id: EntryId) -> Option<&Q> {
+        self.entries.get(&id).map(|entry| &entry.sequence)
+    }
+
+    /// A sequence that begins with all of `tokens`.
+    pub(crate) fn covering(&self, namespace: Namespace, tokens: &[u32]) -> Option<EntryId> {
+        let covers =
+            |entry: &Entry<Q>| entry.namespace == namespace && entry.tokens.starts_with(tokens);
+        let mut found = self.entries.iter().filter(|(_, entry)| covers(entry));
+        found.next().map(|(&id, _)| id)
+    }
+
+    /// The longest sequence with which `tokens` begins whole.
+    pub(crate) fn covered(&self, namespace: Namespace, tokens: &[u32]) -> Option<EntryId> {
+        let covered =
+            |entry: &Entry<Q>| entry.namespace == namespace && tokens.starts_with(&entry.tokens);
+        let found = self.entries.iter().filter(|(_, entry)| covered(entry));
+        let longest = found.max_by_key(|(_, entry)| entry.tokens.len());
+        longest.map(|(&id, _)| id)
+    }
+
+    /// Takes a sequence out.
+    pub(crate) fn remove(&mut self, id: EntryId) -> Option<Q> {
+        self.entries.remove(&id).map(|entry| entry.sequence)
+    }
+
+    /// All of them.
+    pub(crate) fn sequences(&self) -> impl Iterator<Item = &Q> {
+        self.entries.values().map(|entry| &entry.sequence)
+    }
+
     /// Retains `sequence`, whose KV is that of `tokens`. Returns the sequences to release: those
-    /// that it makes needless, the oldest ones beyond the bound, or itself if another covers it.
+    /// that it makes needless, or itself if another covers it. See [`Self::surplus`] for the bound.
     pub(crate) fn insert(&mut self, namespace: Namespace, tokens: Vec<u32>, sequence: Q) -> Vec<Q> {
         if self.max == 0 || tokens.is_empty() {
             return vec![sequence];
         }
-        let own = |entry: &Entry<Q>| entry.namespace == namespace;
-        let mut covering = self.entries.iter().filter(|(_, entry)| own(entry));
-        let covering = covering.find(|(_, entry)| entry.tokens.starts_with(&tokens));
-        if let Some(id) = covering.map(|(&id, _)| id) {
+        if let Some(id) = self.covering(namespace, &tokens) {
             self.use_entry(id);
             return vec![sequence];
         }
         let covered = self
             .entries
             .extract_if(.., |_, entry| {
-                own(entry) && tokens.starts_with(&entry.tokens)
+                entry.namespace == namespace && tokens.starts_with(&entry.tokens)
             })
             .map(|(_, entry)| entry.sequence);
-        let mut released: Vec<Q> = covered.collect();
+        let released = covered.collect();
         let id = self.next_id();
         self.entries.insert(
             id,
@@ -109,15 +139,20 @@ impl<Q> PrefixIndex<Q> {
                 sequence,
             },
         );
-        while self.entries.len() > self.max {
-            released.extend(self.evict());
-        }
         released
     }
 
+    /// Takes out the least recently used sequence if there are more than the bound.
+    pub(crate) fn surplus(&mut self) -> Option<Entry<Q>> {
+        if self.entries.len() > self.max {
+            return self.evict();
+        }
+        None
+    }
+
     /// Takes out the least recently used sequence.
-    pub(crate) fn evict(&mut self) -> Option<Q> {
-        self.entries.pop_first().map(|(_, entry)| entry.sequence)
+    pub(crate) fn evict(&mut self) -> Option<Entry<Q>> {
+        self.entries.pop_first().map(|(_, entry)| entry)
     }
 
     fn next_id(&mut self) -> EntryId {
@@ -163,8 +198,11 @@ mod tests {
         index.insert(a, vec![2], "two");
         let (id, _) = index.longest(a, &[1, 5]).unwrap();
         index.use_entry(id);
-        assert_eq!(index.insert(a, vec![3], "three"), ["two"]);
-        assert_eq!(index.evict(), Some("one"));
+        assert!(index.insert(a, vec![3], "three").is_empty());
+        let sequence = |entry: Option<Entry<&'static str>>| entry.map(|entry| entry.sequence);
+        assert_eq!(sequence(index.surplus()), Some("two"));
+        assert_eq!(sequence(index.surplus()), None);
+        assert_eq!(sequence(index.evict()), Some("one"));
         assert_eq!(index.len(), 1);
     }
 
@@ -178,6 +216,13 @@ mod tests {
         assert_eq!(index.insert(a, vec![1, 2, 3], "same"), ["same"]);
         assert_eq!(index.insert(a, vec![1], "part"), ["part"]);
         assert_eq!(index.len(), 2);
+        let long = index.covering(a, &[1, 2]);
+        assert_eq!(long, index.covered(a, &[1, 2, 3, 4]));
+        assert_eq!(index.covered(a, &[1, 2]), None);
+        assert_eq!(index.covering(b, &[1, 2, 3]), None);
+        assert_eq!(long.and_then(|id| index.get(id)), Some(&"long"));
+        assert_eq!(long.and_then(|id| index.remove(id)), Some("long"));
+        assert_eq!(index.sequences().collect::<Vec<_>>(), [&"foreign"]);
         assert_eq!(PrefixIndex::new(0).insert(a, vec![1], "off"), ["off"]);
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! submit -> waiting -> running (prefill in chunks, then decode) -> finished
 //!              ^          |
-//!              +----------+  preempted: KV given back, replayed later from the tokens
+//!              +----------+  preempted: KV given back, replayed later from the tokens or read back
 //! ```
 //!
 //! One step is [`Scheduler::plan`] (who runs, with memory for it), [`Scheduler::begin`] (the batch is
@@ -19,7 +19,8 @@
 //! the youngest running session is. A preempted session is replayed from its tokens, which gives
 //! the same bits, so that its reader sees a delay and nothing else. No session is ever preempted
 //! for a younger one unless its reader made it pause, and what cannot fit alone is refused at
-//! submission: so the oldest always advances, and every session ends.
+//! submission: so the oldest always advances, and every session ends. Where the executor has a store
+//! beside its pages, what is given up for memory is put there, and read back instead of replayed (`stow`).
 //!
 //! **Fairness.** Decode rows come before prompt rows, which have a budget of their own per step.
 //! Places, decode rows and prompt rows are each given to the client served least recently; within
@@ -30,6 +31,7 @@ mod admit;
 mod plan;
 mod run;
 mod session;
+mod stow;
 #[cfg(test)]
 mod tests;
 
@@ -42,8 +44,9 @@ pub use self::plan::Plan;
 use self::run::Flight;
 pub use self::session::SessionId;
 use self::session::{Ends, Session};
+use self::stow::{Owner, Stows};
 use crate::config::EngineConfig;
-use crate::prefix::{Namespace, PrefixIndex};
+use crate::prefix::{Entry, Namespace, PrefixIndex};
 use crate::request::{ClientId, Event, FinishReason, GenerationError, Request, SubmitError};
 use crate::stage::{Executor, Ticket};
 
@@ -55,6 +58,7 @@ pub struct Scheduler<E: Executor> {
     sessions: BTreeMap<SessionId, Session<E::Sequence>>,
     clients: BTreeMap<ClientId, Turns>,
     retained: PrefixIndex<E::Sequence>,
+    stows: Stows<E::Sequence>,
     flights: BTreeMap<Ticket, Flight>,
     next: u64,
     /// Counts events that order clients; has nothing to do with time.
@@ -85,6 +89,16 @@ pub struct Stats {
     pub preemptions: u64,
     /// Retained sequences given up for memory.
     pub evictions: u64,
+    /// Pages put into the store.
+    pub stowed_pages: u64,
+    /// Pages read back from it.
+    pub restored_pages: u64,
+    /// Sequences read back whole.
+    pub restored: u64,
+    /// Stowed prefixes dropped for room in the store.
+    pub stowed_dropped: u64,
+    /// Pages that could not be put into the store or came back other than they went.
+    pub store_failures: u64,
     /// Times from submission to the first token.
     pub first_token: Vec<Duration>,
     /// Sessions that failed.
@@ -113,6 +127,8 @@ pub struct Load {
     pub waiting: usize,
     /// Sequences retained.
     pub retained: usize,
+    /// Prefixes in the store.
+    pub stowed: usize,
 }
 
 impl<E: Executor> Scheduler<E> {
@@ -125,6 +141,7 @@ impl<E: Executor> Scheduler<E> {
             sessions: BTreeMap::new(),
             clients: BTreeMap::new(),
             retained,
+            stows: Stows::new(),
             flights: BTreeMap::new(),
             next: 0,
             tick: 0,
@@ -168,7 +185,8 @@ impl<E: Executor> Scheduler<E> {
 
     /// Ends a session whose reader is gone, without events; its KV is free at once.
     pub fn cancel(&mut self, id: SessionId, stage: &mut E) {
-        if let Some(session) = self.remove(id) {
+        if let Some(mut session) = self.remove(id) {
+            self.forget(id, session.stowed.take(), stage);
             session.release(stage);
         }
     }
@@ -194,7 +212,9 @@ impl<E: Executor> Scheduler<E> {
         for id in ids {
             self.finish(id, FinishReason::Shutdown, stage);
         }
-        while self.evict(stage) {}
+        self.abandon_moves(stage);
+        self.drop_retained(stage);
+        self.drop_stowed(stage);
     }
 
     /// Takes the events since the last call, in order.
@@ -224,6 +244,7 @@ impl<E: Executor> Scheduler<E> {
             running,
             waiting,
             retained: self.retained.len(),
+            stowed: self.stows.prefixes(),
         }
     }
 
@@ -270,9 +291,10 @@ impl<E: Executor> Scheduler<E> {
 
     /// Ends a session well: its sequence is retained.
     fn finish(&mut self, id: SessionId, reason: FinishReason, stage: &mut E) {
-        let Some(session) = self.remove(id) else {
+        let Some(mut session) = self.remove(id) else {
             return;
         };
+        self.forget(id, session.stowed.take(), stage);
         let usage = session.usage();
         self.events.push((id, Event::Finished { reason, usage }));
         if let Some(Ends {
@@ -284,14 +306,18 @@ impl<E: Executor> Scheduler<E> {
             for sequence in self.retained.insert(namespace, tokens, sequence) {
                 stage.release(sequence);
             }
+            while let Some(surplus) = self.retained.surplus() {
+                self.stow_prefix(surplus, stage);
+            }
         }
     }
 
     /// Ends a session badly: nothing of it is kept.
     fn fail(&mut self, id: SessionId, error: GenerationError, stage: &mut E) {
-        let Some(session) = self.remove(id) else {
+        let Some(mut session) = self.remove(id) else {
             return;
         };
+        self.forget(id, session.stowed.take(), stage);
         session.release(stage);
         self.stats.failures += 1;
         self.events.push((id, Event::Failed { error }));
@@ -299,24 +325,48 @@ impl<E: Executor> Scheduler<E> {
 
     /// Gives up the retained sequence used least recently.
     fn evict(&mut self, stage: &mut E) -> bool {
-        let Some(sequence) = self.retained.evict() else {
+        let Some(entry) = self.retained.evict() else {
             return false;
         };
-        stage.release(sequence);
         self.stats.evictions += 1;
+        self.stow_prefix(entry, stage);
         true
     }
 
-    /// Takes the KV of a session away; it waits to be replayed.
-    fn preempt(&mut self, id: SessionId, stage: &mut E) {
-        let sequence = self
-            .sessions
-            .get_mut(&id)
-            .and_then(|session| session.kv.take());
-        if let Some(sequence) = sequence {
-            stage.release(sequence);
-            self.stats.preemptions += 1;
+    fn stow_prefix(&mut self, entry: Entry<E::Sequence>, stage: &mut E) {
+        let Entry {
+            namespace,
+            tokens,
+            sequence,
+        } = entry;
+        self.give_up(Owner::Prefix { namespace, tokens }, sequence, stage);
+    }
+
+    /// Releases everything retained in memory.
+    fn drop_retained(&mut self, stage: &mut E) {
+        while let Some(entry) = self.retained.evict() {
+            stage.release(entry.sequence);
         }
+    }
+
+    /// Takes the KV of a session away; it waits to be read back or replayed.
+    fn preempt(&mut self, id: SessionId, stage: &mut E) {
+        let restores = |session: &Session<_>| session.restoring.is_some();
+        let restoring = self.sessions.get(&id).is_some_and(restores);
+        match self.take_away(id) {
+            // What it is being read from is still in the store.
+            Some(sequence) if restoring => stage.release(sequence),
+            Some(sequence) => self.give_up(Owner::Session(id), sequence, stage),
+            None => {}
+        }
+    }
+
+    fn take_away(&mut self, id: SessionId) -> Option<E::Sequence> {
+        let session = self.sessions.get_mut(&id)?;
+        session.restoring = None;
+        let sequence = session.kv.take()?;
+        self.stats.preemptions += 1;
+        Some(sequence)
     }
 
     /// The youngest paused session that holds KV.

@@ -10,6 +10,7 @@ use skein_model::{
 };
 use skein_runtime::Instant;
 
+use crate::store::{PageStore, Spill, StoreError, StoreRoom, StowedPage};
 use crate::view::ExecutorView;
 
 /// What a stage can take.
@@ -50,7 +51,11 @@ pub struct BatchEntry<'a, Q> {
     pub trace: TraceId,
 }
 
-/// Pages of KV, with the contracts of [`KvPages`]. Computes nothing and is cheap.
+/// Pages of KV, with the contracts of [`KvPages`]. Computes nothing and is cheap, but for what moves pages to a store
+/// and back.
+///
+/// A store is an offer: without one, what gives way in memory is computed again. An executor whose batches travel has
+/// none, since rows on their way fill pages that must not move.
 pub trait Paging: Send {
     /// The KV of one session. Not `Clone`: it is forked and released through the stage.
     type Sequence: Send + std::fmt::Debug;
@@ -71,6 +76,31 @@ pub trait Paging: Send {
     fn reserve(&mut self, sequence: &mut Self::Sequence, len: usize) -> Result<(), KvFull>;
     /// Gives all pages back.
     fn release(&mut self, sequence: Self::Sequence);
+
+    /// How much the store beside the pages takes.
+    fn store_room(&self) -> StoreRoom {
+        StoreRoom::default()
+    }
+
+    /// Puts the last page of a sequence into the store and gives it back: what is filled ends before it. On an
+    /// error the sequence is as it was.
+    fn stow(&mut self, _sequence: &mut Self::Sequence) -> Result<StowedPage, StoreError> {
+        Err(StoreError::Absent)
+    }
+
+    /// Reads `rows` positions of a page from the store, behind whole pages that are filled, with room
+    /// for them reserved. On an error nothing more is filled.
+    fn unstow(
+        &mut self,
+        _sequence: &mut Self::Sequence,
+        _page: &StowedPage,
+        _rows: usize,
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Absent)
+    }
+
+    /// Gives a page of the store back.
+    fn discard(&mut self, _page: StowedPage) {}
 }
 
 /// A slice with its KV, that computes while its caller waits.
@@ -225,6 +255,27 @@ impl<S: Stage> Paging for Local<S> {
     fn release(&mut self, sequence: S::Sequence) {
         self.stage.release(sequence);
     }
+
+    fn store_room(&self) -> StoreRoom {
+        self.stage.store_room()
+    }
+
+    fn stow(&mut self, sequence: &mut S::Sequence) -> Result<StowedPage, StoreError> {
+        self.stage.stow(sequence)
+    }
+
+    fn unstow(
+        &mut self,
+        sequence: &mut S::Sequence,
+        page: &StowedPage,
+        rows: usize,
+    ) -> Result<(), StoreError> {
+        self.stage.unstow(sequence, page, rows)
+    }
+
+    fn discard(&mut self, page: StowedPage) {
+        self.stage.discard(page);
+    }
 }
 
 impl<S: Stage> Executor for Local<S> {
@@ -289,13 +340,21 @@ pub enum StageError {
 pub struct ModelStage {
     model: SliceModel,
     kv: KvPages,
+    store: Option<PageStore>,
 }
 
 impl ModelStage {
     /// A stage of `model`, with `kv_budget` bytes for KV.
     pub fn new(model: SliceModel, kv_format: KvFormat, kv_budget: u64) -> Self {
         let kv = KvPages::new(model.profile(), model.slice(), kv_format, kv_budget);
-        Self { model, kv }
+        let store = None;
+        Self { model, kv, store }
+    }
+
+    /// With a place for `budget` bytes of pages that give way in memory.
+    pub fn with_store(self, spill: Box<dyn Spill>, budget: u64) -> Self {
+        let store = Some(PageStore::new(spill, self.page_bytes(), budget));
+        Self { store, ..self }
     }
 
     /// The model.
@@ -349,6 +408,37 @@ impl Paging for ModelStage {
 
     fn release(&mut self, sequence: Sequence) {
         self.kv.release(sequence);
+    }
+
+    fn store_room(&self) -> StoreRoom {
+        self.store.as_ref().map(PageStore::room).unwrap_or_default()
+    }
+
+    fn stow(&mut self, sequence: &mut Sequence) -> Result<StowedPage, StoreError> {
+        let store = self.store.as_mut().ok_or(StoreError::Absent)?;
+        let last = sequence.len().div_ceil(PAGE_POSITIONS).checked_sub(1);
+        let last = last.ok_or(StoreError::Absent)?;
+        let bytes = self.kv.page(sequence, last).ok_or(StoreError::Absent)?;
+        let page = store.put(bytes)?;
+        self.kv.truncate(sequence, last * PAGE_POSITIONS);
+        Ok(page)
+    }
+
+    fn unstow(
+        &mut self,
+        sequence: &mut Sequence,
+        page: &StowedPage,
+        rows: usize,
+    ) -> Result<(), StoreError> {
+        let store = self.store.as_mut().ok_or(StoreError::Absent)?;
+        let read = |memory: &mut [u8]| store.get(page, memory);
+        self.kv.fill_page(sequence, rows, read)
+    }
+
+    fn discard(&mut self, page: StowedPage) {
+        if let Some(store) = &mut self.store {
+            store.discard(page);
+        }
     }
 }
 

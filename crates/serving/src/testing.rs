@@ -2,6 +2,7 @@
 //! that any mistake with KV gives other tokens.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::request::{ClientId, Request};
 use crate::stage::{
     BatchEntry, Executor, Paging, Progress, Stage, StageError, StageLimits, Ticket, Wake,
 };
+use crate::store::{PageStore, Spill, StoreError, StoreRoom, StowedPage};
 
 /// Ids are below this.
 pub(crate) const VOCABULARY: u32 = 50;
@@ -27,6 +29,7 @@ pub(crate) const BOMB: u32 = VOCABULARY - 2;
 pub(crate) const PLAIN: u32 = VOCABULARY - 2;
 
 const PAGE: usize = 4;
+const PAGE_BYTES: usize = 4 * PAGE;
 
 #[derive(Debug, Clone, Default)]
 struct Page {
@@ -41,6 +44,8 @@ pub(crate) struct FakeStage {
     /// Rows of every batch that ran.
     pub(crate) batches: Vec<usize>,
     pub(crate) most_used: usize,
+    store: Option<PageStore>,
+    pub(crate) most_stored: usize,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,17 @@ impl FakeStage {
             context,
             batches: Vec::new(),
             most_used: 0,
+            store: None,
+            most_stored: 0,
+        }
+    }
+
+    /// With a store of so many pages, of which `per_turn` move in a turn.
+    pub(crate) fn with_store(self, pages: usize, per_turn: usize, spill: FakeSpill) -> Self {
+        let store = PageStore::new(Box::new(spill), PAGE_BYTES, (pages * PAGE_BYTES) as u64);
+        Self {
+            store: Some(store.moving(per_turn)),
+            ..self
         }
     }
 
@@ -181,6 +197,108 @@ impl Paging for FakeStage {
     fn release(&mut self, sequence: FakeSequence) {
         for page in sequence.pages {
             self.pages[page].owners -= 1;
+        }
+    }
+
+    fn store_room(&self) -> StoreRoom {
+        self.store.as_ref().map(PageStore::room).unwrap_or_default()
+    }
+
+    fn stow(&mut self, sequence: &mut FakeSequence) -> Result<StowedPage, StoreError> {
+        let store = self.store.as_mut().ok_or(StoreError::Absent)?;
+        let last = sequence.len.div_ceil(PAGE) - 1;
+        let mut bytes = [u8::MAX; PAGE_BYTES];
+        let tokens = &self.pages[sequence.pages[last]].tokens;
+        for (place, id) in bytes.chunks_exact_mut(4).zip(tokens) {
+            place.copy_from_slice(&id.to_le_bytes());
+        }
+        let page = store.put(&bytes)?;
+        self.most_stored = self.most_stored.max(store.room().used);
+        sequence.len = last * PAGE;
+        for given in sequence.pages.split_off(last) {
+            self.pages[given].owners -= 1;
+        }
+        Ok(page)
+    }
+
+    fn unstow(
+        &mut self,
+        sequence: &mut FakeSequence,
+        page: &StowedPage,
+        rows: usize,
+    ) -> Result<(), StoreError> {
+        assert!(sequence.len.is_multiple_of(PAGE) && (1..=PAGE).contains(&rows));
+        let place = &mut self.pages[sequence.pages[sequence.len / PAGE]];
+        assert_eq!(place.owners, 1, "read into a shared page");
+        let mut bytes = [0; PAGE_BYTES];
+        let store = self.store.as_mut().ok_or(StoreError::Absent)?;
+        store.get(page, &mut bytes)?;
+        let ids = bytes.chunks_exact(4).take(rows);
+        place.tokens = ids
+            .map(|id| u32::from_le_bytes(id.try_into().unwrap()))
+            .collect();
+        sequence.len += rows;
+        Ok(())
+    }
+
+    fn discard(&mut self, page: StowedPage) {
+        self.store.as_mut().unwrap().discard(page);
+    }
+}
+
+/// Memory that fails and lies now and then.
+#[derive(Debug)]
+pub(crate) struct FakeSpill {
+    bytes: Vec<u8>,
+    random: Random,
+    /// Of so many writes and reads, one fails and one gives other bytes; 0: none.
+    one_in: u64,
+}
+
+impl FakeSpill {
+    pub(crate) fn new(seed: u64, one_in: u64) -> Self {
+        Self {
+            bytes: Vec::new(),
+            random: Random(seed),
+            one_in,
+        }
+    }
+
+    fn fault(&mut self) -> u64 {
+        match self.one_in {
+            0 => u64::MAX,
+            one_in => self.random.below(one_in),
+        }
+    }
+}
+
+impl Spill for FakeSpill {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let from = offset as usize;
+        let end = from + bytes.len();
+        self.bytes.resize(self.bytes.len().max(end), 0);
+        self.bytes[from..end].copy_from_slice(bytes);
+        match self.fault() {
+            0 => Err(io::ErrorKind::StorageFull.into()),
+            1 => {
+                self.bytes[from] ^= 1;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let from = offset as usize;
+        let read = self.bytes.get(from..from + out.len());
+        out.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);
+        match self.fault() {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            1 => {
+                out[0] ^= 0x80;
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 }

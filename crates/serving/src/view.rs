@@ -29,6 +29,25 @@ impl Spread {
     }
 }
 
+/// What gave way in memory and is kept beside it. All zero where there is no such place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreView {
+    /// Pages in it.
+    pub pages_used: usize,
+    /// Pages that it may hold; 0 also if it failed too often.
+    pub pages_total: usize,
+    /// Bytes of a page.
+    pub page_bytes: usize,
+    /// Prefixes of ended sessions in it.
+    pub prefixes: usize,
+    /// Sequences read back whole since the start.
+    pub restored: u64,
+    /// Prefixes dropped for others since the start.
+    pub dropped: u64,
+    /// Pages that could not be written, or did not come back as they were, since the start.
+    pub failures: u64,
+}
+
 /// An engine lately.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct View {
@@ -40,6 +59,8 @@ pub struct View {
     pub pages_total: usize,
     /// Positions in a page.
     pub page_positions: usize,
+    /// What gave way in memory.
+    pub store: StoreView,
     /// Tokens given out since the start.
     pub tokens: u64,
     /// Tokens a second over the last seconds.

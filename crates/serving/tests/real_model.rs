@@ -12,6 +12,7 @@ use skein_runtime::{Clock as _, FsFolder, Instant, ManualClock, Secret32, System
 use skein_serving::scheduler::{Scheduler, SessionId, Stats};
 use skein_serving::{
     ClientId, Engine, EngineConfig, Event, FinishReason, Local, ModelStage, Paging as _, Request,
+    Spill,
 };
 use skein_text::{Sampler, SamplingParams};
 use skein_weights::source::WeightSource as _;
@@ -188,6 +189,8 @@ fn through(stage: &mut Local<ModelStage>, requests: &[Request], random: &mut Ran
         outcome.stats.preemptions += stats.preemptions;
         outcome.stats.evictions += stats.evictions;
         outcome.stats.reused_tokens += stats.reused_tokens;
+        outcome.stats.restored += stats.restored;
+        outcome.stats.store_failures += stats.store_failures;
         if coming.len() == 0 && scheduler.is_empty() {
             break;
         }
@@ -196,7 +199,28 @@ fn through(stage: &mut Local<ModelStage>, requests: &[Request], random: &mut Ran
     outcome
 }
 
-fn sixty_four_through_eight(path: &Path, kv: KvFormat) {
+/// Memory as a place beside memory.
+#[derive(Debug, Default)]
+struct MemorySpill(Vec<u8>);
+
+impl Spill for MemorySpill {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let from = usize::try_from(offset).unwrap();
+        let end = from + bytes.len();
+        self.0.resize(self.0.len().max(end), 0);
+        self.0[from..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read_at(&mut self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let from = usize::try_from(offset).unwrap();
+        out.copy_from_slice(&self.0[from..from + out.len()]);
+        Ok(())
+    }
+}
+
+/// With a store, whole sequences come back from it with the bits that they had.
+fn sixty_four_through_eight(path: &Path, kv: KvFormat, stored: bool) {
     let name = path.file_name().unwrap().to_str().unwrap();
     let model = load(path);
     let mut random = Random(64);
@@ -210,7 +234,11 @@ fn sixty_four_through_eight(path: &Path, kv: KvFormat) {
         .collect();
     // A session fills up to 98 positions: four pages. Half of that is what most of them need.
     let budget = 16 * KvPages::page_bytes_of(model.profile(), model.slice(), kv);
-    let mut stage = Local::new(ModelStage::new(model, kv, budget));
+    let mut stage = ModelStage::new(model, kv, budget);
+    if stored {
+        stage = stage.with_store(Box::new(MemorySpill::default()), 4 * budget);
+    }
+    let mut stage = Local::new(stage);
     assert_eq!(stage.limits().total_pages, 16);
     let outcome = through(&mut stage, &requests, &mut random);
     for ((id, found), expected) in outcome.tokens.iter().zip(&expected) {
@@ -221,12 +249,17 @@ fn sixty_four_through_eight(path: &Path, kv: KvFormat) {
     }
     assert_eq!((outcome.tokens.len(), outcome.finished), (64, 64), "{name}");
     assert_eq!(stage.free_pages(), 16, "{name} leaked pages");
+    assert_eq!(stage.store_room().used, 0, "{name} leaked stowed pages");
     let Stats {
         preemptions,
         evictions,
         reused_tokens,
+        restored,
+        store_failures,
         ..
     } = outcome.stats;
+    assert_eq!(store_failures, 0, "{name}");
+    assert!(stored == (restored > 0), "{name}: {restored} read back");
     assert!(
         preemptions > 0 && evictions > 0 && reused_tokens > 0,
         "{name}: {:?}",
@@ -238,7 +271,9 @@ fn sixty_four_through_eight(path: &Path, kv: KvFormat) {
 fn sixty_four_sessions_through_memory_for_eight_give_the_bits_they_give_alone() {
     for path in fixtures() {
         for kv in KvFormat::ALL {
-            sixty_four_through_eight(&path, kv);
+            for stored in [false, true] {
+                sixty_four_through_eight(&path, kv, stored);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use skein_base::NodeId;
 use skein_serving::Load;
 use skein_serving::view::{
-    CircuitView, ExecutorView, Spread, StageReport, StageView, Standing, View,
+    CircuitView, ExecutorView, Spread, StageReport, StageView, Standing, StoreView, View,
 };
 
 use super::rig::Rig;
@@ -58,10 +58,20 @@ fn busy_view() -> View {
             running: 2,
             waiting: 1,
             retained: 4,
+            stowed: 5,
         },
         pages_used: 12,
         pages_total: 40,
         page_positions: 32,
+        store: StoreView {
+            pages_used: 7,
+            pages_total: 100,
+            page_bytes: 65_536,
+            prefixes: 5,
+            restored: 9,
+            dropped: 1,
+            failures: 2,
+        },
         tokens: 1 << 40,
         tokens_per_second: 12.5,
         batch_sessions: 1.5,
@@ -99,7 +109,9 @@ async fn a_cut_model_shows_its_stages() {
         "circuit": {"state": "open", "generation": 3, "down_seconds": null},
         "layers": 24,
         "sessions": {"running": 2, "waiting": 1, "retained": 4},
-        "kv": {"pages_used": 12, "pages_total": 40, "page_positions": 32},
+        "kv": {"pages_used": 12, "pages_total": 40, "page_positions": 32,
+            "store": {"pages_used": 7, "pages_total": 100, "page_bytes": 65_536, "prefixes": 5,
+                "restored": 9, "dropped": 1, "failures": 2}},
         "tokens": 1_u64 << 40,
         "tokens_per_second": 12.5,
         "batch": {"sessions": 1.5, "rows": 3.0},

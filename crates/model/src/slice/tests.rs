@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::{KvFormat, KvPages};
+use crate::kv::{KvFormat, KvPages, PAGE_POSITIONS};
 use crate::testing::{FAMILIES, Random, RandomModel, digest, profile, same_bits};
 use skein_weights::profile::Family;
 
@@ -353,6 +353,73 @@ fn bad_batches_are_refused_by_name_and_change_nothing() {
     };
     let result = model.forward(&mut kv, &mut [segment], Input::Hidden(&hidden));
     assert_eq!(result, Err(ForwardError::NotFinite { row: 1 }));
+}
+
+/// A sequence whose pages went elsewhere and came back, into other memory, goes on with the same bits.
+#[test]
+fn pages_that_left_and_came_back_change_no_bit() {
+    let set = InstructionSet::detect();
+    for (family, format) in FAMILIES
+        .into_iter()
+        .flat_map(|family| KvFormat::ALL.map(|format| (family, format)))
+    {
+        let source = RandomModel {
+            profile: profile(family),
+            dtype: Dtype::F32,
+        };
+        let ids = tokens(5, 100);
+        let expected = reference(&source, format, &ids);
+        let way = Way {
+            slices: 2,
+            threads: 1,
+            chunk: 1,
+            set,
+        };
+        let mut cut = Cut::new(&source, format, way);
+        let mut sequences = cut.sequences(1);
+        let mut logits = Vec::new();
+        // Lengths in the middle of a page, at its end, and one behind it.
+        for part in [
+            &ids[..40],
+            &ids[40..64],
+            &ids[64..65],
+            &ids[65..96],
+            &ids[96..],
+        ] {
+            for scores in cut.step(&mut sequences, &[part.to_vec()]) {
+                logits.extend(scores.asked.iter().map(|(_, logit)| *logit));
+                logits.push(scores.log_sum_exp);
+            }
+            for (sequence, (_, kv)) in sequences[0].iter_mut().zip(&mut cut.slices) {
+                *sequence = moved(kv, sequence);
+            }
+        }
+        same_bits(&logits, &expected, &format!("{family:?} {format:?}"));
+    }
+}
+
+/// A copy of a sequence, page by page through bytes; what it was copied from is given back.
+fn moved(kv: &mut KvPages, of: &mut Sequence) -> Sequence {
+    let len = of.len();
+    let pages: Vec<_> = (0..len.div_ceil(PAGE_POSITIONS))
+        .map(|index| kv.page(of, index).expect("filled").to_vec())
+        .collect();
+    // Somebody else has the old pages meanwhile.
+    kv.truncate(of, 0);
+    let mut other = kv.sequence();
+    kv.reserve(&mut other, len).expect("room");
+    let mut back = kv.sequence();
+    kv.reserve(&mut back, len).expect("room");
+    for bytes in &pages {
+        let rows = PAGE_POSITIONS.min(len - back.len());
+        let read = |memory: &mut [u8]| {
+            memory.copy_from_slice(bytes);
+            Ok::<_, ()>(())
+        };
+        kv.fill_page(&mut back, rows, read).expect("copied");
+    }
+    kv.release(other);
+    back
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use skein_base::ByteSize;
 use skein_gateway::ServeError;
 use skein_model::LoadError;
 use skein_runtime::EntropyError;
@@ -38,6 +39,28 @@ pub enum NodeError {
     /// The weights cannot be loaded.
     #[error("the weights cannot be loaded")]
     Load(#[from] LoadError),
+    /// The folder for keys and values on disk cannot be used.
+    #[error(
+        "no file can be made in {} for keys and values: choose another folder (engine.kv_disk_folder), or set engine.kv_disk to 0",
+        folder.display()
+    )]
+    KvDisk {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk for keys and values holds none.
+    #[error(
+        "engine.kv_disk is {given}, and a page of keys and values of this model takes {page}: give it more, or 0 for none"
+    )]
+    KvDiskSmall {
+        /// The setting.
+        given: ByteSize,
+        /// A page.
+        page: ByteSize,
+    },
     /// The engine did not start.
     #[error(transparent)]
     Start(#[from] StartError),

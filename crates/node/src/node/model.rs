@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use skein_base::{ByteSize, NumericsId};
 use skein_gateway::{Metrics, Model};
-use skein_model::{Pool, SliceModel, numerics_id};
+use skein_model::{KvPages, Pool, SliceModel, numerics_id};
 use skein_p2p::Links;
 use skein_routing::Inbox;
-use skein_runtime::{Clock, Secret32};
+use skein_runtime::{Clock, ScratchFile, Secret32};
 use skein_serving::view::CircuitView;
 use skein_serving::{Engine, EngineConfig, EngineHandle, ModelStage};
 use skein_text::template::TemplateError;
@@ -96,6 +96,7 @@ impl LocalModel {
         let layers = checkpoint.profile().layers;
         let slice = Slice::whole(layers);
         let kv = kv_budget(opened, settings)?;
+        let disk = disk(opened, settings)?;
         let name = &prepared.name;
         tracing::info!(model = %name, layers, kv = %ByteSize(kv), "loading");
         let started = clock.now();
@@ -107,7 +108,10 @@ impl LocalModel {
         let seconds = clock.now().since(started).as_secs_f32();
         let weights = ByteSize(model.weight_bytes());
         tracing::info!(model = %name, %weights, seconds, "loaded");
-        let stage = ModelStage::new(model, kv_format, kv);
+        let mut stage = ModelStage::new(model, kv_format, kv);
+        if let Some(file) = disk {
+            stage = stage.with_store(Box::new(file), settings.engine.kv_disk.0);
+        }
         let numerics = stage.numerics_id();
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let engine = metrics.scope(|| Engine::start(stage, config, clock, secret))?;
@@ -123,6 +127,11 @@ impl LocalModel {
     ) -> Result<Self, NodeError> {
         let prepared = Prepared::new(opened, settings)?;
         let pipeline = entry::pipeline(opened, settings, ends)?;
+        if settings.engine.kv_disk.0 > 0 {
+            tracing::warn!(
+                "engine.kv_disk is not used: the stages of a network compute again what gives way"
+            );
+        }
         let (config, secret) = (prepared.config.clone(), Secret32::random()?);
         let start = || Engine::start_with(pipeline, config, clock, secret);
         let engine = metrics.scope(start)?;
@@ -183,6 +192,26 @@ fn template(vocabulary: &Vocabulary) -> Option<ChatTemplate> {
             None
         }
     }
+}
+
+/// A file for keys and values that give way in memory, if the settings say so.
+fn disk(opened: &Opened, settings: &Settings) -> Result<Option<ScratchFile>, NodeError> {
+    let given = settings.engine.kv_disk;
+    if given.0 == 0 {
+        return Ok(None);
+    }
+    let profile = opened.checkpoint.profile();
+    let slice = Slice::whole(profile.layers);
+    let page = KvPages::page_bytes_of(profile, &slice, settings.model.kv_format);
+    let page = ByteSize(page);
+    if given < page {
+        return Err(NodeError::KvDiskSmall { given, page });
+    }
+    let folder = settings.engine.kv_disk_folder.clone();
+    let folder = folder.unwrap_or_else(std::env::temp_dir);
+    let file = ScratchFile::create(&folder);
+    file.map(Some)
+        .map_err(|source| NodeError::KvDisk { folder, source })
 }
 
 fn kv_budget(opened: &Opened, settings: &Settings) -> Result<u64, NotEnoughMemory> {

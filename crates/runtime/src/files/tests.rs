@@ -160,3 +160,30 @@ fn a_lock_is_exclusive_until_dropped() {
         Err(LockError::Io { .. })
     ));
 }
+
+#[test]
+fn a_scratch_file_has_no_name_and_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let file = ScratchFile::create(dir.path()).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let link = "/proc/self/fd";
+    let own = fs::read_dir(link).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        let target = fs::read_link(&path).ok()?;
+        target.starts_with(dir.path()).then_some(path)
+    });
+    let mode = fs::metadata(own.unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    file.write_at(1 << 20, b"behind a hole").unwrap();
+    file.write_at(3, b"early").unwrap();
+    let mut out = [0; 5];
+    file.read_at(3, &mut out).unwrap();
+    assert_eq!(&out, b"early");
+    file.read_at((1 << 20) + 7, &mut out).unwrap();
+    assert_eq!(&out, b"a hol");
+    let beyond = file.read_at((1 << 20) + 9, &mut out).unwrap_err();
+    assert_eq!(beyond.kind(), ErrorKind::UnexpectedEof);
+    let absent = ScratchFile::create(&dir.path().join("absent")).unwrap_err();
+    assert_eq!(absent.kind(), ErrorKind::NotFound);
+}

@@ -92,7 +92,7 @@ impl<E: Executor> Actor<E> {
         // Batches that travel are on their way before anybody is told of the last ones.
         self.tell(now);
         let drained = self.drain_until.is_some() && self.scheduler.is_empty();
-        match more || drained {
+        match more || drained || self.scheduler.is_unsettled() {
             true => Next::Turn,
             false => Next::Rest(self.next_timeout()),
         }
@@ -176,10 +176,12 @@ impl<E: Executor> Actor<E> {
         let total = self.shared.limits.total_pages;
         let used = total - self.stage.free_pages();
         let stats = self.scheduler.take_stats();
+        let store = self.stage.store_room();
         self.lately.count(&stats);
         let view = self.lately.is_due(now).then(|| {
-            let page = (self.shared.limits.page_positions, self.stage.view());
-            self.lately.view(now, (load, used, total), page)
+            let page_positions = self.shared.limits.page_positions;
+            let others = (page_positions, store, self.stage.view());
+            self.lately.view(now, (load, used, total), others)
         });
         let mut state = self.shared.state();
         state.view = view.unwrap_or_else(|| std::mem::take(&mut state.view));
@@ -190,6 +192,7 @@ impl<E: Executor> Actor<E> {
         state.load = load;
         drop(state);
         metrics::state(&stats, load, used, total);
+        metrics::store(&stats, load, store);
     }
 
     /// When something is to be done by time alone.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use skein_runtime::Instant;
 
 use crate::scheduler::{Load, Stats, Step};
-use crate::view::{ExecutorView, Spread, View};
+use crate::store::StoreRoom;
+use crate::view::{ExecutorView, Spread, StoreView, View};
 
 /// Batches that are remembered.
 const STEPS: usize = 256;
@@ -22,11 +23,16 @@ pub(super) struct Lately {
     marks: VecDeque<(Instant, u64)>,
     steps: VecDeque<Step>,
     made: Option<Instant>,
+    /// What it holds is filled in for a view.
+    store: StoreView,
 }
 
 impl Lately {
     pub(super) fn count(&mut self, stats: &Stats) {
         self.tokens += stats.tokens;
+        self.store.restored += stats.restored;
+        self.store.dropped += stats.stowed_dropped;
+        self.store.failures += stats.store_failures;
         self.steps.extend(stats.steps.iter().copied());
         let extra = self.steps.len().saturating_sub(STEPS);
         self.steps.drain(..extra);
@@ -49,7 +55,7 @@ impl Lately {
         &mut self,
         now: Instant,
         (load, pages_used, pages_total): (Load, usize, usize),
-        (page_positions, executor): (usize, ExecutorView),
+        (page_positions, store, executor): (usize, StoreRoom, ExecutorView),
     ) -> View {
         self.made = Some(now);
         self.marks.push_back((now, self.tokens));
@@ -68,6 +74,13 @@ impl Lately {
             pages_used,
             pages_total,
             page_positions,
+            store: StoreView {
+                pages_used: store.used,
+                pages_total: store.total,
+                page_bytes: store.page_bytes,
+                prefixes: load.stowed,
+                ..self.store
+            },
             tokens: self.tokens,
             tokens_per_second: if seconds > 0.0 { fresh / seconds } else { 0.0 },
             batch_sessions: mean(|step| step.sessions),
@@ -86,7 +99,7 @@ mod tests {
     fn speed_is_of_the_last_seconds_and_falls_to_nothing() {
         let mut lately = Lately::default();
         let at = |ms: u64| Instant::START.after(Duration::from_millis(ms));
-        let nothing = || (1, ExecutorView::default());
+        let nothing = || (1, StoreRoom::default(), ExecutorView::default());
         let load = (Load::default(), 0, 0);
         assert!(lately.is_due(at(0)));
         lately.view(at(0), load, nothing());

@@ -2,6 +2,7 @@
 
 use skein_runtime::Instant;
 
+use super::stow::Freed;
 use super::{Scheduler, SessionId};
 use crate::prefix::{Namespace, common_prefix};
 use crate::request::{Event, FinishReason, GenerationError};
@@ -74,12 +75,18 @@ impl<E: Executor> Scheduler<E> {
             return false;
         };
         let (namespace, len) = (session.namespace, session.history.len());
-        let (mut sequence, reused) = self.first_sequence(id, namespace, stage);
+        if self.stows.is_leaving(id) {
+            return false;
+        }
+        let stowed = self.stowed_len(id);
+        let (mut sequence, reused, restoring) = self.first_sequence(id, (namespace, stowed), stage);
         while !self.has_pages(&sequence, len, stage) {
-            if self.evict(stage) {
-                continue;
-            }
-            let Some(paused) = self.youngest_paused() else {
+            let paused = match self.free_some(stage) {
+                Freed::Some => continue,
+                Freed::Later => None,
+                Freed::Nothing => self.youngest_paused(),
+            };
+            let Some(paused) = paused else {
                 stage.release(sequence);
                 return false;
             };
@@ -96,8 +103,9 @@ impl<E: Executor> Scheduler<E> {
         session.kv = Some(sequence);
         if !session.started {
             session.started = true;
-            session.reused = reused;
             self.stats.reused_tokens += reused as u64;
+            let reused = restoring.unwrap_or(reused);
+            session.reused = reused;
             let prompt_tokens = session.prompt;
             self.events.push((
                 id,
@@ -110,19 +118,26 @@ impl<E: Executor> Scheduler<E> {
                 turns.admitted = self.tick;
             }
         }
+        self.begin_restoring(id, restoring, stage);
         true
     }
 
-    /// A sequence that begins with the longest prefix there is, but never with all tokens: the
-    /// last one must be computed to be scored.
+    /// A sequence that begins with the longest prefix in memory, but never with all tokens: the
+    /// last one must be computed to be scored. Also, how long that is. If `stowed` positions in the store are at
+    /// least a page more, it has whole pages alone, and is to be filled so far.
     fn first_sequence(
         &mut self,
         id: SessionId,
-        of: Namespace,
+        (of, stowed): (Namespace, usize),
         stage: &mut E,
-    ) -> (E::Sequence, usize) {
+    ) -> (E::Sequence, usize, Option<usize>) {
         let Some(session) = self.sessions.get(&id) else {
-            return (stage.sequence(), 0);
+            return (stage.sequence(), 0, None);
+        };
+        let page_positions = stage.limits().page_positions;
+        let cut = |len: usize| match stowed >= len + page_positions {
+            true => (len - len % page_positions, Some(stowed)),
+            false => (len, None),
         };
         let wanted = &session.history[..session.history.len() - 1];
         let running = self.sessions.values().filter(|other| other.namespace == of);
@@ -138,13 +153,17 @@ impl<E: Executor> Scheduler<E> {
             .filter(|&(_, len)| len > 0);
         match (self.retained.longest(of, wanted), running) {
             (Some((entry, len)), other) if other.is_none_or(|(_, running)| running <= len) => {
-                match self.retained.use_entry(entry) {
-                    Some(kv) => (stage.fork(kv, len), len),
-                    None => (stage.sequence(), 0),
-                }
+                let Some(kv) = self.retained.use_entry(entry) else {
+                    return (stage.sequence(), 0, None);
+                };
+                let (len, restoring) = cut(len);
+                (stage.fork(kv, len), len, restoring)
             }
-            (_, Some((kv, len))) => (stage.fork(kv, len), len),
-            _ => (stage.sequence(), 0),
+            (_, Some((kv, len))) => {
+                let (len, restoring) = cut(len);
+                (stage.fork(kv, len), len, restoring)
+            }
+            _ => (stage.sequence(), 0, cut(0).1),
         }
     }
 

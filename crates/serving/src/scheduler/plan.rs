@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use skein_runtime::Instant;
 
+use super::stow::Freed;
 use super::{Scheduler, Session, SessionId, Turns};
 use crate::request::ClientId;
 use crate::stage::Executor;
@@ -51,9 +52,10 @@ impl Plan {
 
 impl<E: Executor> Scheduler<E> {
     /// Decides the next step: ends what is late, admits what fits, and reserves room for the rows
-    /// of the batch. Empty if nothing can run before something else happens. Call it only while the
-    /// executor is open.
+    /// of the batch. Empty if nothing can run before something else happens, which may be another step while
+    /// [`Self::is_unsettled`]. Call it only while the executor is open.
     pub fn plan(&mut self, now: Instant, stage: &mut E) -> Plan {
+        self.begin_moves(stage);
         self.expire(now, stage);
         self.admit(stage);
         self.tick += 1;
@@ -69,6 +71,7 @@ impl<E: Executor> Scheduler<E> {
         for entry in &plan.entries {
             self.count_turn(entry);
         }
+        self.finish_moves(stage);
         plan
     }
 
@@ -85,7 +88,7 @@ impl<E: Executor> Scheduler<E> {
             };
             let from = stage.filled(kv);
             let pending = session.history.len() - from;
-            if session.awaited || pending == 0 {
+            if session.awaited || pending == 0 || session.restoring.is_some() {
                 continue;
             }
             let (list, key) = match pending {
@@ -168,7 +171,8 @@ impl<E: Executor> Scheduler<E> {
     }
 
     /// Reserves room for one entry, taking it from retained prefixes, paused sessions and younger
-    /// ones, in this order. Without success the session itself is preempted.
+    /// ones, in this order. Without success the session itself is preempted. It stays out of this step if the room
+    /// comes in the next one.
     fn make_room(&mut self, entry: &PlanEntry, stage: &mut E) -> bool {
         let id = entry.session;
         loop {
@@ -180,8 +184,10 @@ impl<E: Executor> Scheduler<E> {
             if stage.reserve(kv, entry.from + entry.rows).is_ok() {
                 return true;
             }
-            if self.evict(stage) {
-                continue;
+            match self.free_some(stage) {
+                Freed::Some => continue,
+                Freed::Later => return false,
+                Freed::Nothing => {}
             }
             let victim = self.youngest_paused().or_else(|| self.youngest_running());
             let victim = victim.unwrap_or(id);

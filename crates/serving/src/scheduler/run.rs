@@ -117,10 +117,13 @@ impl<E: Executor> Scheduler<E> {
     /// No sequence holds anything any more; sessions wait to be replayed.
     fn lose_all(&mut self, executor: &mut E) {
         self.flights.clear();
-        while self.evict(executor) {}
+        self.abandon_moves(executor);
+        self.drop_retained(executor);
         let ids: Vec<_> = self.sessions.keys().copied().collect();
         for id in ids {
-            self.preempt(id, executor);
+            if let Some(sequence) = self.take_away(id) {
+                executor.release(sequence);
+            }
             if let Some(session) = self.sessions.get_mut(&id) {
                 session.awaited = false;
             }

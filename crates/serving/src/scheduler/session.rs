@@ -6,6 +6,7 @@ use skein_base::TraceId;
 use skein_runtime::Instant;
 use skein_text::Sampler;
 
+use super::stow::Stowed;
 use crate::prefix::Namespace;
 use crate::request::{ClientId, Request, Usage};
 use crate::stage::Paging;
@@ -41,6 +42,10 @@ pub(super) struct Session<Q> {
     /// Tokens chosen, the stop id included.
     pub(super) completion: usize,
     pub(super) kv: Option<Q>,
+    /// What was put aside when the session was preempted, until it is read back whole.
+    pub(super) stowed: Option<Stowed>,
+    /// How many positions are filled when all is read that shall be; nothing is computed before.
+    pub(super) restoring: Option<usize>,
     /// Whether rows are on their way whose scores give the next token.
     pub(super) awaited: bool,
     pub(super) paused_since: Option<Instant>,
@@ -79,10 +84,17 @@ impl<Q> Session<Q> {
             reused: 0,
             completion: 0,
             kv: None,
+            stowed: None,
+            restoring: None,
             awaited: false,
             paused_since: None,
             last_run: 0,
         }
+    }
+
+    /// Whether pages of it are read now.
+    pub(super) fn restores(&self) -> bool {
+        self.restoring.is_some() && self.kv.is_some() && self.paused_since.is_none()
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -1,5 +1,7 @@
 //! The scheduler against a stage whose answers tell whether its KV was right.
 
+mod stow;
+
 use std::collections::BTreeMap;
 
 use skein_base::Blake3;
@@ -7,7 +9,7 @@ use skein_runtime::{Clock as _, ManualClock};
 
 use super::*;
 use crate::request::Usage;
-use crate::stage::Local;
+use crate::stage::{Local, Paging as _};
 use crate::testing::{
     FakePipeline, FakeStage, POISON, Random, alone, config, random_request, request,
 };
@@ -25,9 +27,13 @@ struct Sim {
 
 impl Sim {
     fn new(config: EngineConfig, pages: usize) -> Self {
+        Self::on(FakeStage::new(pages, 256), config)
+    }
+
+    fn on(stage: FakeStage, config: EngineConfig) -> Self {
         Self {
             scheduler: Scheduler::new(config, Secret32::from_bytes([1; 32])),
-            stage: Local::new(FakeStage::new(pages, 256)),
+            stage: Local::new(stage),
             clock: ManualClock::default(),
             events: BTreeMap::new(),
             stats: Stats::default(),
@@ -42,7 +48,7 @@ impl Sim {
             .unwrap()
     }
 
-    /// One step; false if there was nothing to run.
+    /// One step; false if there was nothing to run, and nothing to move.
     fn step(&mut self) -> bool {
         self.clock.advance(Duration::from_millis(10));
         let plan = self.scheduler.plan(self.clock.now(), &mut self.stage);
@@ -53,12 +59,15 @@ impl Sim {
             self.scheduler.drain(now, &mut self.stage);
         }
         self.steps += 1;
-        self.collect();
-        self.trace += &format!("{plan:?} {}\n", self.stage.stage().used());
-        ran
+        let moved = self.collect();
+        let room = self.stage.store_room();
+        assert!(moved <= room.per_turn as u64, "{moved} in one turn");
+        self.trace += &format!("{plan:?} {} {}\n", self.stage.stage().used(), room.used);
+        ran || self.scheduler.is_unsettled()
     }
 
-    fn collect(&mut self) {
+    /// Returns how many pages moved.
+    fn collect(&mut self) -> u64 {
         for (id, event) in self.scheduler.take_events() {
             self.trace += &format!("{id} {event:?}\n");
             self.events.entry(id).or_default().push(event);
@@ -68,6 +77,12 @@ impl Sim {
         self.stats.preemptions += stats.preemptions;
         self.stats.evictions += stats.evictions;
         self.stats.reused_tokens += stats.reused_tokens;
+        self.stats.stowed_pages += stats.stowed_pages;
+        self.stats.restored_pages += stats.restored_pages;
+        self.stats.restored += stats.restored;
+        self.stats.stowed_dropped += stats.stowed_dropped;
+        self.stats.store_failures += stats.store_failures;
+        stats.stowed_pages + stats.restored_pages
     }
 
     fn run(&mut self) {
@@ -100,6 +115,7 @@ impl Sim {
     fn close(mut self) {
         self.scheduler.stop_all(&mut self.stage);
         assert_eq!(self.stage.stage().used(), 0, "pages leaked");
+        assert_eq!(self.stage.store_room().used, 0, "stowed pages leaked");
         assert!(self.scheduler.is_empty());
         assert!(self.scheduler.clients.is_empty());
     }
@@ -111,9 +127,19 @@ const PAGES: usize = 56;
 /// Sessions that come at random times through a budget for about eight of them, some cancelled, some
 /// with readers that make them pause. Returns a digest of all that happened.
 fn storm(seed: u64, sessions: usize, change: impl Fn(&mut EngineConfig)) -> (Blake3, Stats) {
+    storm_on(FakeStage::new(PAGES, 256), seed, sessions, change)
+}
+
+fn storm_on(
+    stage: FakeStage,
+    seed: u64,
+    sessions: usize,
+    change: impl Fn(&mut EngineConfig),
+) -> (Blake3, Stats) {
     let mut config = config();
     change(&mut config);
-    let mut sim = Sim::new(config, PAGES);
+    let most_stored = stage.store_room().total;
+    let mut sim = Sim::on(stage, config);
     let mut random = Random(seed);
     let mut requests = BTreeMap::new();
     let mut cancelled = Vec::new();
@@ -148,6 +174,7 @@ fn storm(seed: u64, sessions: usize, change: impl Fn(&mut EngineConfig)) -> (Bla
         }
     }
     assert!(sim.stage.stage().most_used <= PAGES);
+    assert!(sim.stage.stage().most_stored <= most_stored);
     let outcome = (Blake3::of(sim.trace.as_bytes()), sim.stats.clone());
     sim.close();
     outcome
@@ -573,7 +600,7 @@ fn batches_on_the_way_and_losses_change_no_token() {
             assert_eq!(said, alone(request), "seed {seed}, session {id}");
         }
         assert!(depth == 1 || pipeline.most_flying > 1, "seed {seed}");
-        while scheduler.evict(&mut pipeline) {}
+        scheduler.drop_retained(&mut pipeline);
         assert_eq!(pipeline.stage().used(), 0, "seed {seed}: pages leaked");
     }
 }

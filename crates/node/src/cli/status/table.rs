@@ -1,8 +1,9 @@
 //! What `GET /v1/network` says, for people.
 
 use console::measure_text_width;
+use skein_base::ByteSize;
 use skein_gateway::network::{
-    Circuit, CircuitState, Kv, ModelStatus, Network, Spread, Stage, Standing,
+    Circuit, CircuitState, Kv, ModelStatus, Network, Spread, Stage, Standing, Store,
 };
 
 use crate::remote::words;
@@ -53,6 +54,9 @@ fn model(model: &ModelStatus) -> String {
         ),
     );
     fact("KV", kv(&model.kv));
+    if let Some(on_disk) = &model.kv.store {
+        fact("on disk", store(on_disk));
+    }
     let batch = &model.batch;
     fact(
         "batch",
@@ -101,6 +105,18 @@ fn kv(kv: &Kv) -> String {
         kv.pages_total,
         kv.page_positions
     )
+}
+
+fn store(store: &Store) -> String {
+    let bytes = |pages: usize| ByteSize((pages as u64).saturating_mul(store.page_bytes as u64));
+    let (used, total) = (bytes(store.pages_used), bytes(store.pages_total));
+    let (prefixes, restored, dropped) = (store.prefixes, store.restored, store.dropped);
+    let mut text =
+        format!("{used} of {total}, {prefixes} retained, {restored} read back, {dropped} dropped");
+    if store.failures > 0 {
+        text.push_str(&format!(", {} FAILED", store.failures));
+    }
+    text
 }
 
 /// From 0 to 1; 0 of nothing.

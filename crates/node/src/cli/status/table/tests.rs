@@ -52,6 +52,44 @@ tiny: circuit open, generation 3
 }
 
 #[test]
+fn what_is_on_disk_has_a_line_of_its_own() {
+    let circuit = json!({"state": "local", "generation": 0, "down_seconds": null});
+    let most = u64::MAX;
+    for (used, total, bytes, failures, expected) in [
+        (
+            7,
+            100,
+            1 << 20,
+            0,
+            "7.0 MiB of 100.0 MiB, 3 retained, 9 read back, 1 dropped\n",
+        ),
+        (
+            7,
+            0,
+            1024,
+            3,
+            "7.0 KiB of 0 B, 3 retained, 9 read back, 1 dropped, 3 FAILED\n",
+        ),
+        (
+            most,
+            most,
+            most,
+            0,
+            "16777216.0 TiB of 16777216.0 TiB, 3 retained",
+        ),
+    ] {
+        let mut model = model("m", circuit.clone(), json!([]));
+        model["kv"]["store"] = json!({"pages_used": used, "pages_total": total,
+            "page_bytes": bytes, "prefixes": 3, "restored": 9, "dropped": 1, "failures": failures});
+        let text = shown(json!({"object": "network", "models": [model]}));
+        let line = format!("  on disk  {expected}");
+        assert!(text.contains(&line), "{text}");
+    }
+    let without = shown(json!({"object": "network", "models": [model("m", circuit, json!([]))]}));
+    assert!(!without.contains("on disk"), "{without}");
+}
+
+#[test]
 fn circuits_in_words() {
     for (state, down, expected) in [
         ("local", json!(null), "in one process"),
