@@ -2,6 +2,8 @@
 //!
 //! Not part of the API: `examples/cuda.rs` runs it on a card, `scripts/test-cuda` on an emulated one.
 
+mod heads;
+
 use std::sync::Arc;
 
 use skein_base::math;
@@ -50,6 +52,7 @@ pub fn all<D: Device>(device: &mut D, say: &mut dyn FnMut(String)) -> Result<(),
     say(format!("norms and products: {} values", norms(device)?));
     say(format!("products: {} values", products(device)?));
     say(format!("no numbers: {} values", no_numbers(device)?));
+    say(format!("heads: {} values", heads::heads(device)?));
     for case in cases() {
         let values = case.run(device)?;
         say(format!("two layers, {}: {values} values", case.name()));
