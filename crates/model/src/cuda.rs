@@ -6,11 +6,12 @@
 //!
 //! [`OnDevice`] is written against [`Device`], of which there are two: [`Card`], and [`Emulator`], a program that holds
 //! the same kernels as ordinary C++. So arithmetic, orders and indices are tested where there is no card
-//! (`scripts/test-cuda`), and [`check`] compares either with the CPU. Nothing is served from here yet: matrices must be
-//! quantised, norms RMS, positions rotary, keys and values `f32`.
+//! (`scripts/test-cuda`), and `examples/cuda.rs` compares either with the CPU. Nothing is served from here yet:
+//! matrices must be quantised, norms RMS, positions rotary, keys and values `f32`.
 
 mod attention;
 mod card;
+#[doc(hidden)]
 pub mod check;
 mod device;
 mod emulator;
