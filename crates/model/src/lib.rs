@@ -3,6 +3,8 @@
 //! The one crate with `unsafe`: vector instructions, large buffers, threads that write disjoint
 //! parts of one buffer. `docs/numerics.md` of the repository fixes the order of every operation.
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod kernels;
 pub mod kv;
 mod lanes;
@@ -12,12 +14,19 @@ pub mod pool;
 #[cfg(feature = "probe")]
 #[doc(hidden)]
 pub mod probe;
-#[cfg(any(test, feature = "train", feature = "probe"))]
+#[cfg(any(test, feature = "train", feature = "probe", feature = "cuda"))]
 mod random;
 pub mod rope;
 pub mod slice;
 pub mod stream;
-#[cfg(test)]
+#[cfg(any(test, feature = "cuda"))]
+#[cfg_attr(
+    not(test),
+    allow(
+        dead_code,
+        reason = "what compares a card with the CPU draws on a part of it"
+    )
+)]
 mod testing;
 #[cfg(feature = "train")]
 pub mod train;

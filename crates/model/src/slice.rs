@@ -160,25 +160,25 @@ struct Embedding {
 
 /// One transformer layer.
 #[derive(Debug)]
-struct Layer {
-    attn_norm: Norm,
+pub(crate) struct Layer {
+    pub(crate) attn_norm: Norm,
     /// q, k and v, one after another.
-    qkv: Projection,
-    q_norm: Option<Norm>,
-    k_norm: Option<Norm>,
-    attn_o: Projection,
-    mlp_norm: Norm,
+    pub(crate) qkv: Projection,
+    pub(crate) q_norm: Option<Norm>,
+    pub(crate) k_norm: Option<Norm>,
+    pub(crate) attn_o: Projection,
+    pub(crate) mlp_norm: Norm,
     /// gate and up one after another, or up alone.
-    up: Projection,
-    down: Projection,
-    window: Option<usize>,
+    pub(crate) up: Projection,
+    pub(crate) down: Projection,
+    pub(crate) window: Option<usize>,
 }
 
 /// A matrix with its bias.
 #[derive(Debug)]
-struct Projection {
-    weight: Matrix,
-    bias: Option<Vec<f32>>,
+pub(crate) struct Projection {
+    pub(crate) weight: Matrix,
+    pub(crate) bias: Option<Vec<f32>>,
 }
 
 /// Final norm and output head of the last slice.
@@ -232,6 +232,18 @@ impl SliceModel {
     /// The instruction set in use.
     pub fn instruction_set(&self) -> InstructionSet {
         self.set
+    }
+
+    /// The layers, for whoever else computes them.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Frequencies of the rotary embedding; none with learned positions.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn frequencies(&self) -> &[f32] {
+        &self.frequencies
     }
 
     /// The threads in use.

@@ -7,6 +7,7 @@ use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScali
 use skein_weights::source::{CanonicalTensor, ReadError, quantise_rows};
 use skein_weights::{BlockFormat, Dtype, Part, Profile, WeightSource};
 
+use crate::kernels::linear::Matrix;
 use crate::random;
 
 /// A generator with what tests draw.
@@ -49,6 +50,33 @@ impl Random {
         }
         values
     }
+}
+
+/// Blocks of any bytes: every value of a weight occurs, -128 included, with finite scales of both signs.
+pub(crate) fn any_blocks(random: &mut Random, count: usize, format: BlockFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let scale = (random.next() as u16 & 0x83ff) | (random.below(30) as u16) << 10;
+        bytes.extend(scale.to_le_bytes());
+        bytes.extend((2..format.block_bytes()).map(|_| match random.below(40) {
+            0 => 0x80,
+            _ => random.next() as u8,
+        }));
+    }
+    bytes
+}
+
+/// A matrix of blocks as they are stored.
+pub(crate) fn pack(rows: &[u8], outputs: usize, inputs: usize, format: BlockFormat) -> Matrix {
+    let dtype = match format {
+        BlockFormat::Q8 => Dtype::Q8,
+        BlockFormat::Q4 => Dtype::Q4,
+    };
+    let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
+    let packer = matrix.packer();
+    // SAFETY: this thread alone packs, in the matrix's own format.
+    unsafe { packer.pack_blocks(0, rows) };
+    matrix
 }
 
 /// Asserts equality bit by bit.

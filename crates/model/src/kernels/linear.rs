@@ -110,6 +110,15 @@ impl Matrix {
         }
     }
 
+    /// The matrix, where it is one of blocks.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn blocks(&self) -> Option<&BlockMatrix> {
+        match &self.data {
+            Data::Blocks(data) => Some(data),
+            Data::F32(_) | Data::Bf16(_) => None,
+        }
+    }
+
     /// A view through which threads fill disjoint panels.
     pub(crate) fn packer(&mut self) -> Packer {
         let data = match &mut self.data {

@@ -68,6 +68,12 @@ impl BlockMatrix {
         self.blocks() * stride(self.format)
     }
 
+    /// All panels, one after another.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn data(&self) -> &[u8] {
+        self.data.as_slice()
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         self.data.as_slice().len() as u64

@@ -2,8 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernels::linear::{Epilogue, Machine, Matrix, Rows, linear};
-use crate::testing::{Random, digest, same_bits};
-use skein_weights::Dtype;
+use crate::testing::{Random, any_blocks, digest, pack, same_bits};
 use skein_weights::blocks::BLOCK;
 
 const FORMATS: [BlockFormat; 2] = [BlockFormat::Q8, BlockFormat::Q4];
@@ -50,32 +49,6 @@ fn half(bits: u16) -> f32 {
     } else {
         magnitude
     }) as f32
-}
-
-/// Blocks of any bytes: every value of a weight occurs, -128 included, with finite scales of both signs.
-fn any_blocks(random: &mut Random, count: usize, format: BlockFormat) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for _ in 0..count {
-        let scale = (random.next() as u16 & 0x83ff) | (random.below(30) as u16) << 10;
-        bytes.extend(scale.to_le_bytes());
-        bytes.extend((2..format.block_bytes()).map(|_| match random.below(40) {
-            0 => 0x80,
-            _ => random.next() as u8,
-        }));
-    }
-    bytes
-}
-
-fn pack(rows: &[u8], outputs: usize, inputs: usize, format: BlockFormat) -> Matrix {
-    let dtype = match format {
-        BlockFormat::Q8 => Dtype::Q8,
-        BlockFormat::Q4 => Dtype::Q4,
-    };
-    let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
-    let packer = matrix.packer();
-    // SAFETY: this thread alone packs, in the matrix's own format.
-    unsafe { packer.pack_blocks(0, rows) };
-    matrix
 }
 
 fn multiply(pool: &Pool, set: InstructionSet, x: Rows<'_>, w: &Matrix) -> Vec<f32> {
