@@ -225,8 +225,7 @@ impl KvPages {
         self.table.check(sequence);
         let filled = sequence.len().div_ceil(PAGE_POSITIONS);
         let page = sequence.pages.get(index).filter(|_| index < filled)?;
-        let memory = self.pages[*page as usize].as_ref()?;
-        Some(memory.as_slice())
+        self.memory.bytes(*page)
     }
 
     /// Lets `read` write the page behind the filled ones of a sequence, whole, with the bytes that [`Self::page`] gave
@@ -253,9 +252,7 @@ impl KvPages {
             "a page without room for {rows} positions behind {len}"
         );
         let page = sequence.pages[len / PAGE_POSITIONS];
-        let bytes = self.layout.page_bytes();
-        let memory = self.pages[page as usize].get_or_insert_with(|| Buffer::zeroed(bytes));
-        let result = read(memory.as_mut_slice());
+        let result = read(self.memory.bytes_mut(page));
         match result {
             Ok(()) => self.table.advance(sequence, rows),
             Err(_) => self.spoil(&[page]),
@@ -273,9 +270,7 @@ impl KvPages {
     fn spoil(&mut self, freed: &[u32]) {
         if cfg!(debug_assertions) {
             for page in freed {
-                let page = self.memory.pointer(*page);
-                // SAFETY: a whole page, which nobody holds.
-                unsafe { page.write_bytes(u8::MAX, self.layout.page_bytes()) };
+                self.memory.bytes_mut(*page).fill(u8::MAX);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Large buffers: aligned for vector loads, on huge pages where the system has them.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -69,15 +69,24 @@ impl<T: Plain> Buffer<T> {
         };
         let layout =
             Layout::from_size_align(bytes.max(1), align).expect("shapes are bounded before");
-        // SAFETY: the layout has a size above zero.
-        let raw = unsafe { alloc_zeroed(layout) };
+        let raw = match align == HUGE_PAGE {
+            // SAFETY: the layout has a size above zero.
+            true => unsafe { alloc(layout) },
+            // SAFETY: as above.
+            false => unsafe { alloc_zeroed(layout) },
+        };
         let Some(pointer) = NonNull::new(raw.cast::<T>()) else {
             handle_alloc_error(layout)
         };
-        #[cfg(target_os = "linux")]
         if align == HUGE_PAGE {
+            // Before anything touches it: what has been touched is on small pages already.
+            #[cfg(target_os = "linux")]
             // SAFETY: advice about memory just allocated; failure is harmless and ignored.
-            unsafe { libc::madvise(raw.cast(), bytes, libc::MADV_HUGEPAGE) };
+            unsafe {
+                libc::madvise(raw.cast(), bytes, libc::MADV_HUGEPAGE)
+            };
+            // SAFETY: `bytes` were allocated.
+            unsafe { raw.write_bytes(0, bytes) };
         }
         Self {
             pointer,

@@ -247,7 +247,7 @@ settings! {
         /// must wait for others. They are read back instead of computed again, with the same bits; those used least
         /// recently go first. 0: none. They tell what was asked and answered to whoever can read the disk,
         /// and are gone when the process ends. Used where the whole model runs in one process; stages of
-        /// a network compute again.
+        /// a network compute again. A slow disk slows every request, and one that hangs stops them: take a local one.
         kv_disk: ByteSize = ByteSize(0);
         /// The folder on whose file system they are, in a file without a name. Not set: the system's for temporary files,
         /// which on some machines is memory.

@@ -111,9 +111,13 @@ pub struct PageStore {
     /// Slots below this were used once.
     fresh: u32,
     free: Vec<u32>,
-    /// In a row.
-    failures: u32,
+    /// Writes that failed in a row, and reads: a disk that takes everything and gives nothing back is broken as well.
+    failures: [u32; 2],
 }
+
+/// Indices of failures.
+const WRITES: usize = 0;
+const READS: usize = 1;
 
 impl PageStore {
     /// As many pages of `page_bytes` bytes in `spill` as fit in `budget` bytes.
@@ -126,7 +130,7 @@ impl PageStore {
             per_turn: (TURN_BYTES / page_bytes.max(1)).max(1),
             fresh: 0,
             free: Vec::new(),
-            failures: 0,
+            failures: [0; 2],
         }
     }
 
@@ -138,9 +142,12 @@ impl PageStore {
 
     /// How much it takes.
     pub fn room(&self) -> StoreRoom {
-        let given_up = self.failures >= FAILURES_MAX;
+        let total = match self.usable() {
+            Ok(()) => self.total as usize,
+            Err(_) => 0,
+        };
         StoreRoom {
-            total: if given_up { 0 } else { self.total as usize },
+            total,
             used: self.fresh as usize - self.free.len(),
             per_turn: self.per_turn,
             page_bytes: self.page_bytes,
@@ -166,7 +173,7 @@ impl PageStore {
         };
         let digest = Blake3::of(bytes);
         let written = self.spill.write_at(self.offset(slot), bytes);
-        if let Err(source) = self.note(written) {
+        if let Err(source) = self.note(WRITES, written) {
             self.free.push(slot);
             let what = "written";
             return Err(StoreError::Io { slot, what, source });
@@ -189,7 +196,7 @@ impl PageStore {
             false => same.map(drop),
         };
         let what = "read";
-        self.note(counted).map_err(|source| match changed {
+        self.note(READS, counted).map_err(|source| match changed {
             true => StoreError::Changed { slot },
             false => StoreError::Io { slot, what, source },
         })
@@ -201,7 +208,7 @@ impl PageStore {
     }
 
     fn usable(&self) -> Result<(), StoreError> {
-        match self.failures < FAILURES_MAX {
+        match self.failures.iter().all(|failed| *failed < FAILURES_MAX) {
             true => Ok(()),
             false => Err(StoreError::GivenUp),
         }
@@ -212,10 +219,10 @@ impl PageStore {
     }
 
     /// Counts failures in a row.
-    fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
+    fn note(&mut self, of: usize, result: io::Result<()>) -> io::Result<()> {
         match result {
-            Ok(()) => self.failures = 0,
-            Err(_) => self.failures += 1,
+            Ok(()) => self.failures[of] = 0,
+            Err(_) => self.failures[of] += 1,
         }
         result
     }
@@ -280,6 +287,35 @@ mod tests {
             }
         }
         assert!(wrong > 20, "{wrong}");
+    }
+
+    /// Takes everything and gives back zeros.
+    #[derive(Debug)]
+    struct Forgetful;
+
+    impl Spill for Forgetful {
+        fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read_at(&mut self, _: u64, out: &mut [u8]) -> io::Result<()> {
+            out.fill(0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn writes_that_succeed_do_not_excuse_reads_that_fail() {
+        let mut store = PageStore::new(Box::new(Forgetful), 16, 128);
+        for _ in 0..FAILURES_MAX {
+            let page = store.put(&[1; 16]).unwrap();
+            let error = store.get(&page, &mut [0; 16]).unwrap_err();
+            assert!(matches!(error, StoreError::Changed { .. }), "{error}");
+            store.discard(page);
+        }
+        assert_eq!(store.room().total, 0);
+        let error = store.put(&[1; 16]).unwrap_err();
+        assert!(matches!(error, StoreError::GivenUp), "{error}");
     }
 
     #[test]

@@ -315,7 +315,7 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
         for half in 0..PAGE_POSITIONS / LANES {
             let mut scores = [[L::splat(0.0); R]];
             let keys = keys.add(half * layout.head_dim * LANES);
-            tile::<L, E, R, 1>(
+            tile::<L, E, R, 1, false>(
                 q,
                 layout.head_dim,
                 [keys],
@@ -441,7 +441,7 @@ unsafe fn add_values<L: Lanes, E: Stored, const R: usize>(
             let mut sums = [[L::splat(0.0); R]];
             let weights = weights.as_ptr().cast::<f32>();
             let values = values.add(d);
-            tile::<L, E, R, 1>(
+            tile::<L, E, R, 1, false>(
                 weights,
                 PAGE_POSITIONS,
                 [values],
@@ -480,7 +480,7 @@ unsafe fn add_seen<L: Lanes, E: Stored>(
         unsafe {
             let mut sum = [[L::splat(0.0)]];
             let values = [values.add(seen.start * padded + d)];
-            tile::<L, E, 1, 1>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
+            tile::<L, E, 1, 1, false>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
             let out = out[d..][..LANES].as_mut_ptr();
             L::load(out).fma(L::splat(correction), sum[0][0]).store(out);
         }

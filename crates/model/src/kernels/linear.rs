@@ -15,8 +15,8 @@ use skein_weights::Dtype;
 use super::quantised;
 use super::quantised::activations::Activations;
 use super::quantised::packed::{BlockMatrix, BlockPacker};
-use crate::lanes::{InstructionSet, LANES, Lanes, bf16_place, dispatch};
-use crate::memory::{Buffer, Plain, SharedMut};
+use crate::lanes::{InstructionSet, LANES, Lanes, bf16_place, dispatch, prefetch};
+use crate::memory::{Buffer, CACHE_LINE, Plain, SharedMut};
 use crate::pool::Pool;
 
 /// Steps between additions to the running total: eight times less rounding error than one long
@@ -267,8 +267,8 @@ pub(crate) fn linear(
     if x.count >= BLOCKED_ROWS {
         return pool.split(panels, &share);
     }
-    // Small shares, taken by whoever is free: a step of one row waits at a hundred places for the
-    // slower thread.
+    // Small shares, so that who is through first can help: a step of one row waits at a hundred places
+    // for the slower thread.
     let size = (panels / (pool.threads() * SHARES)).next_multiple_of(ABREAST);
     let size = size.max(ABREAST);
     pool.each(panels.div_ceil(size), &|index| {
@@ -301,12 +301,16 @@ impl Target<'_> {
     pub(crate) unsafe fn store<L: Lanes>(&self, total: L, row: usize, panel: usize) {
         let first = panel * LANES;
         let width = LANES.min(self.outputs - first);
+        // SAFETY: the outputs of this panel are this thread's alone.
+        let out = unsafe { self.out.range(row * self.outputs + first, width) };
+        if width == LANES {
+            let bias = self.epilogue.bias.map(|bias| &bias[first..first + LANES]);
+            // SAFETY: sixteen values each.
+            return unsafe { self.store_whole(total, bias, out) };
+        }
         let mut values = [0.0f32; LANES];
-        // SAFETY: `values` holds sixteen; the outputs of this panel are this thread's alone.
-        let out = unsafe {
-            total.store(values.as_mut_ptr());
-            self.out.range(row * self.outputs + first, width)
-        };
+        // SAFETY: room for sixteen.
+        unsafe { total.store(values.as_mut_ptr()) };
         if let Some(bias) = self.epilogue.bias {
             for (value, bias) in values.iter_mut().zip(&bias[first..first + width]) {
                 *value += *bias;
@@ -318,6 +322,26 @@ impl Target<'_> {
             } else {
                 value
             };
+        }
+    }
+}
+
+impl Target<'_> {
+    /// The same additions for sixteen outputs at once.
+    ///
+    /// # Safety
+    /// As for [`Lanes`]; `bias` and `out` have sixteen values.
+    #[inline(always)]
+    unsafe fn store_whole<L: Lanes>(&self, mut total: L, bias: Option<&[f32]>, out: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe {
+            if let Some(bias) = bias {
+                total = total.add(L::load(bias.as_ptr()));
+            }
+            if self.epilogue.accumulate {
+                total = L::load(out.as_ptr()).add(total);
+            }
+            total.store(out.as_mut_ptr());
         }
     }
 }
@@ -460,12 +484,19 @@ impl Weight for i8 {
 /// The inner loop: `total[p][r] += runs of x[r][..count] * w[p][..count]` for `R` rows and 16
 /// outputs of each of `P` panels.
 ///
-/// `stride` is the distance between consecutive `k` in `w`; `x` rows are `x_stride` apart.
+/// `stride` is the distance between consecutive `k` in `w`; `x` rows are `x_stride` apart. `FRESH`: the weights come
+/// from memory, each panel one stream.
 ///
 /// # Safety
 /// As for [`Lanes`]; `x` has `R` rows of `count` values, each of `w` has `count` steps of 16.
 #[inline(always)]
-pub(crate) unsafe fn tile<L: Lanes, W: Weight, const R: usize, const P: usize>(
+pub(crate) unsafe fn tile<
+    L: Lanes,
+    W: Weight,
+    const R: usize,
+    const P: usize,
+    const FRESH: bool,
+>(
     x: *const f32,
     x_stride: usize,
     w: [*const W; P],
@@ -478,6 +509,15 @@ pub(crate) unsafe fn tile<L: Lanes, W: Weight, const R: usize, const P: usize>(
         let mut start = 0;
         while start < count {
             let end = (start + RUN).min(count);
+            if FRESH {
+                for w in w {
+                    // Those of the next run.
+                    let from = w.wrapping_add((start + RUN) * stride).cast::<u8>();
+                    for line in (0..RUN * stride * size_of::<W>()).step_by(CACHE_LINE) {
+                        prefetch(from.wrapping_add(line));
+                    }
+                }
+            }
             let mut sum = [[L::splat(0.0); R]; P];
             let mut k = start;
             while k < end {
@@ -582,7 +622,7 @@ unsafe fn rows_of_panels<L: Lanes, W: Weight + Plain, const R: usize, const P: u
         let first = data.as_slice().as_ptr().add(panel * LANES * inputs);
         let w = std::array::from_fn(|p| first.add(p * LANES * inputs));
         let mut total = [[L::splat(0.0); R]; P];
-        tile::<L, W, R, P>(x, inputs, w, LANES, inputs, &mut total);
+        tile::<L, W, R, P, true>(x, inputs, w, LANES, inputs, &mut total);
         for (p, total) in total.into_iter().enumerate() {
             for (r, total) in total.into_iter().enumerate() {
                 job.target.store(total, row + r, panel + p);
@@ -706,7 +746,7 @@ unsafe fn stored_tile<L: Lanes, const R: usize>(
         for (r, total) in total[0].iter_mut().enumerate() {
             *total = L::load(totals.add(r * LANES));
         }
-        tile::<L, f32, R, 1>(x, x_stride, [w], LANES, count, &mut total);
+        tile::<L, f32, R, 1, false>(x, x_stride, [w], LANES, count, &mut total);
         for (r, total) in total[0].into_iter().enumerate() {
             total.store(totals.add(r * LANES));
         }

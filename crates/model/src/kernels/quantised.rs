@@ -20,14 +20,16 @@ use super::linear::{Target, by_height};
 use crate::lanes::{InstructionSet, LANES, Lanes};
 use crate::pool::Pool;
 
-/// Shares of a product for each thread: whoever is free takes the next.
+/// Shares of a product for each thread, so that who is through first can help.
 const SHARES: usize = 8;
 /// From this many rows on, work is blocked.
 const MANY_ROWS: usize = 17;
 /// Panels handled together for many rows.
 const PANELS: usize = 8;
-/// Rows handled together for many rows, at most: half of it where tiles are four rows high.
-const ROWS: usize = 128;
+/// Tiles of rows handled together for many rows.
+const TILES: usize = 16;
+/// For how many rows of a panel there are totals.
+const ROWS: usize = TILES * MAX_HEIGHT;
 /// Blocks handled together for many rows: of a panel of `q8`, 13 KiB.
 const CHUNK: usize = 24;
 /// How far ahead weights are asked for, in bytes.
@@ -45,20 +47,32 @@ pub(crate) fn product(
     target: &Target<'_>,
 ) {
     assert_eq!(x.blocks(), w.blocks(), "inputs match");
-    let panels = w.panels();
+    let (panels, tiles) = (w.panels(), x.tiles());
     let size = panels.div_ceil(pool.threads() * SHARES);
-    let size = if x.rows() < MANY_ROWS {
-        size
-    } else {
-        size.next_multiple_of(PANELS)
+    // Many rows are shared out as well; those of the same panels follow each other.
+    let (size, height) = match x.rows() < MANY_ROWS {
+        true => (size, tiles),
+        false => (size.next_multiple_of(2).min(PANELS), TILES.min(tiles)),
     };
     let job = Job { x, w, target };
-    pool.each(panels.div_ceil(size), &|index| {
-        let share = index * size..panels.min((index + 1) * size);
-        // SAFETY: `set` was detected on this machine, and `x` packed for it; shapes were checked; the
-        // panels of different shares are disjoint, so are the outputs that they write.
+    let groups = tiles.div_ceil(height.max(1));
+    pool.each(panels.div_ceil(size) * groups, &|index| {
+        let (share, group) = (index / groups, index % groups);
+        let share = Share {
+            panels: share * size..panels.min((share + 1) * size),
+            tiles: group * height..tiles.min((group + 1) * height),
+        };
+        // SAFETY: `set` was detected on this machine, and `x` packed for it; shapes were checked; the panels or
+        // the tiles of different shares are disjoint, so are the outputs that they write.
         unsafe { run_job(set, &job, share) }
     });
+}
+
+/// What a thread computes at a time.
+struct Share {
+    panels: Range<usize>,
+    /// Of the rows.
+    tiles: Range<usize>,
 }
 
 struct Job<'a> {
@@ -69,22 +83,22 @@ struct Job<'a> {
 
 dispatch_integers! {
     /// # Safety
-    /// `set` is available, the activations are packed for it, shapes match, the outputs of `panels` are this
+    /// `set` is available, the activations are packed for it, shapes match, the outputs of the share are this
     /// thread's alone.
-    unsafe fn run_job = job_body(job: &Job<'_>, panels: Range<usize>)
+    unsafe fn run_job = job_body(job: &Job<'_>, share: Share)
 }
 
 #[inline(always)]
-unsafe fn job_body<I: Integers>(job: &Job<'_>, panels: Range<usize>) {
+unsafe fn job_body<I: Integers>(job: &Job<'_>, share: Share) {
     // SAFETY: forwarded from the caller of `run_job`.
     unsafe {
         match job.w.format() {
-            BlockFormat::Q8 if job.x.rows() < MANY_ROWS => few_rows::<I, Eight>(job, panels),
-            BlockFormat::Q4 if job.x.rows() < MANY_ROWS => few_rows::<I, Four>(job, panels),
-            BlockFormat::Q8 if I::ABREAST == 2 => many_rows::<I, Eight, 2>(job, panels),
-            BlockFormat::Q4 if I::ABREAST == 2 => many_rows::<I, Four, 2>(job, panels),
-            BlockFormat::Q8 => many_rows::<I, Eight, 1>(job, panels),
-            BlockFormat::Q4 => many_rows::<I, Four, 1>(job, panels),
+            BlockFormat::Q8 if job.x.rows() < MANY_ROWS => few_rows::<I, Eight>(job, share),
+            BlockFormat::Q4 if job.x.rows() < MANY_ROWS => few_rows::<I, Four>(job, share),
+            BlockFormat::Q8 if I::ABREAST == 2 => many_rows::<I, Eight, 2>(job, share),
+            BlockFormat::Q4 if I::ABREAST == 2 => many_rows::<I, Four, 2>(job, share),
+            BlockFormat::Q8 => many_rows::<I, Eight, 1>(job, share),
+            BlockFormat::Q4 => many_rows::<I, Four, 1>(job, share),
         }
     }
 }
@@ -94,10 +108,10 @@ unsafe fn job_body<I: Integers>(job: &Job<'_>, panels: Range<usize>) {
 /// # Safety
 /// As for [`run_job`].
 #[inline(always)]
-unsafe fn few_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
+unsafe fn few_rows<I: Integers, F: Form>(job: &Job<'_>, share: Share) {
     let whole = 0..job.w.blocks();
-    for panel in panels {
-        for tile in 0..job.x.tiles() {
+    for panel in share.panels {
+        for tile in share.tiles.clone() {
             let rows = job.x.tile_rows(tile);
             // SAFETY: the tile has `R` rows; the panel is one of the share's.
             unsafe {
@@ -113,58 +127,47 @@ unsafe fn few_rows<I: Integers, F: Form>(job: &Job<'_>, panels: Range<usize>) {
     }
 }
 
-/// Many rows: a group of panels at a time over a group of tiles, a chunk of blocks after another, so that the chunk of
-/// `P` panels stays in the first-level cache while the tiles pass, and that of the tiles in the second-level one.
-/// Totals wait in memory between chunks.
+/// Many rows: up to [`PANELS`] over up to [`TILES`], a chunk of blocks after another, so that the chunk of `P` panels
+/// stays in the first-level cache while the tiles pass, and that of the tiles in the second-level one. Totals wait in
+/// memory between chunks.
 ///
 /// # Safety
 /// As for [`run_job`].
 #[inline(always)]
-unsafe fn many_rows<I: Integers, F: Form, const P: usize>(job: &Job<'_>, panels: Range<usize>) {
-    let (blocks, tiles) = (job.w.blocks(), job.x.tiles());
-    let mut totals = vec![0.0f32; PANELS * ROWS * LANES];
-    let mut first = panels.start;
-    while first < panels.end {
-        let group = first..panels.end.min(first + PANELS);
-        let mut tile = 0;
-        while tile < tiles {
-            let last = tiles.min(tile + ROWS / MAX_HEIGHT);
-            totals.fill(0.0);
-            let mut block = 0;
-            while block < blocks {
-                let chunk = block..blocks.min(block + CHUNK);
-                let mut index = 0;
-                while index < group.len() {
-                    let (panel, abreast) = (group.start + index, P.min(group.len() - index));
-                    let totals = &mut totals[index * ROWS * LANES..];
-                    let tiles = tile..last;
-                    // SAFETY: the panels are the share's; there are totals for the tiles' rows.
-                    unsafe {
-                        if abreast == P {
-                            over_tiles::<I, F, P>(job, tiles, panel, chunk.clone(), totals);
-                        } else {
-                            over_tiles::<I, F, 1>(job, tiles, panel, chunk.clone(), totals);
-                        }
-                    }
-                    index += if abreast == P { P } else { 1 };
-                }
-                block = chunk.end;
-            }
-            for (index, panel) in group.clone().enumerate() {
-                for (place, tile) in (tile..last).enumerate() {
-                    let totals = &totals[(index * ROWS + place * MAX_HEIGHT) * LANES..];
-                    for (row, total) in job.x.tile_rows(tile).zip(totals.chunks_exact(LANES)) {
-                        // SAFETY: sixteen values; row and panel exist.
-                        unsafe {
-                            job.target
-                                .store(I::Floats::load(total.as_ptr()), row, panel)
-                        };
-                    }
+unsafe fn many_rows<I: Integers, F: Form, const P: usize>(job: &Job<'_>, share: Share) {
+    let Share { panels, tiles } = share;
+    let blocks = job.w.blocks();
+    let mut totals = vec![0.0f32; panels.len() * ROWS * LANES];
+    let mut block = 0;
+    while block < blocks {
+        let chunk = block..blocks.min(block + CHUNK);
+        let mut index = 0;
+        while index < panels.len() {
+            let (panel, abreast) = (panels.start + index, P.min(panels.len() - index));
+            let totals = &mut totals[index * ROWS * LANES..];
+            // SAFETY: the panels and tiles are the share's; there are totals for the tiles' rows.
+            unsafe {
+                if abreast == P {
+                    over_tiles::<I, F, P>(job, tiles.clone(), panel, chunk.clone(), totals);
+                } else {
+                    over_tiles::<I, F, 1>(job, tiles.clone(), panel, chunk.clone(), totals);
                 }
             }
-            tile = last;
+            index += if abreast == P { P } else { 1 };
         }
-        first = group.end;
+        block = chunk.end;
+    }
+    for (index, panel) in panels.enumerate() {
+        for (place, tile) in tiles.clone().enumerate() {
+            let totals = &totals[(index * ROWS + place * MAX_HEIGHT) * LANES..];
+            for (row, total) in job.x.tile_rows(tile).zip(totals.chunks_exact(LANES)) {
+                // SAFETY: sixteen values; row and panel exist.
+                unsafe {
+                    job.target
+                        .store(I::Floats::load(total.as_ptr()), row, panel)
+                };
+            }
+        }
     }
 }
 

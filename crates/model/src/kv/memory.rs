@@ -34,13 +34,34 @@ impl PageMemory {
     /// # Panics
     /// If there is no such page.
     pub(super) fn pointer(&mut self, page: u32) -> *mut u8 {
-        let page = page as usize;
-        assert!(page < self.count, "pages come from the table");
-        let (run, place) = (page / self.run_pages, page % self.run_pages);
+        let (run, place) = self.place(page);
         let pages = self.run_pages.min(self.count - run * self.run_pages);
         let memory = self.runs[run].get_or_insert_with(|| Buffer::zeroed(pages * self.page_bytes));
-        // SAFETY: `place` is below `pages`. No reference is made: other pages of the run may be in use.
-        unsafe { memory.pointer().add(place * self.page_bytes) }
+        // SAFETY: the page is inside its run. No reference is made: other pages of the run may be in use.
+        unsafe { memory.pointer().add(place) }
+    }
+
+    /// The bytes of a page; `None` if it was never asked for.
+    pub(super) fn bytes(&self, page: u32) -> Option<&[u8]> {
+        let (run, place) = self.place(page);
+        let run = self.runs[run].as_ref()?;
+        Some(&run.as_slice()[place..][..self.page_bytes])
+    }
+
+    /// The bytes of a page, for writing.
+    pub(super) fn bytes_mut(&mut self, page: u32) -> &mut [u8] {
+        let (pointer, bytes) = (self.pointer(page), self.page_bytes);
+        // SAFETY: a whole page, initialised, and `self` is borrowed exclusively; whoever holds pointers to this page
+        // uses them during a batch, in which nobody calls this.
+        unsafe { std::slice::from_raw_parts_mut(pointer, bytes) }
+    }
+
+    /// Which run a page is in, and where it begins there.
+    fn place(&self, page: u32) -> (usize, usize) {
+        let page = page as usize;
+        assert!(page < self.count, "pages come from the table");
+        let place = page % self.run_pages * self.page_bytes;
+        (page / self.run_pages, place)
     }
 }
 

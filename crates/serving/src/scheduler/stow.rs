@@ -144,6 +144,7 @@ impl<E: Executor> Scheduler<E> {
             }
         }
         while self.move_out(stage) {}
+        self.forget_lost(stage);
     }
 
     /// Makes memory of what nobody runs on: pages of what leaves, or a retained prefix.
@@ -360,7 +361,10 @@ impl<E: Executor> Scheduler<E> {
                 self.end_restoring(id, stage);
             }
             Err(error) => {
-                session.reused = session.reused.min(stage.filled(kv));
+                // What a session read back of its own says nothing of what it was spared at first.
+                if session.stowed.is_none() {
+                    session.reused = session.reused.min(stage.filled(kv));
+                }
                 if let Some(error) = error {
                     self.store_failed(&error);
                 }
@@ -408,6 +412,13 @@ impl<E: Executor> Scheduler<E> {
     pub(super) fn drop_stowed(&mut self, stage: &mut E) {
         while let Some(entry) = self.stows.prefixes.evict() {
             entry.sequence.discard(stage);
+        }
+    }
+
+    /// Forgets what a store that was given up does not give back.
+    fn forget_lost(&mut self, stage: &mut E) {
+        if self.stows.prefixes.len() > 0 && stage.store_room().total == 0 {
+            self.drop_stowed(stage);
         }
     }
 

@@ -11,12 +11,14 @@ use skein_weights::blocks::BLOCK;
 
 use super::integers::Packing;
 use crate::kernels::linear::Rows;
-use crate::lanes::{InstructionSet, LANES, Lanes, dispatch, largest, tree_sum};
+use crate::lanes::{InstructionSet, LANES, Lanes, dispatch};
 use crate::memory::{Scratch, SharedMut};
 use crate::pool::Pool;
 
 /// Smaller blocks are zero: the reciprocal of their scale might be no number.
 const TINY: f32 = 1e-30;
+/// All bits but that of the sign.
+const MAGNITUDE: u32 = 0x7fff_ffff;
 /// Fewer values than this are not worth waking other threads for.
 const SPLIT_VALUES: usize = 6 << 10;
 /// Blocks that a thread takes at a time.
@@ -192,19 +194,31 @@ unsafe fn quantise_block<L: Lanes>(values: &[f32], quants: &mut [i8; BLOCK]) -> 
     };
     // SAFETY: 32 values are there to read; the arrays have room for whole lanes.
     unsafe {
-        let (low, high) = (L::load(from), L::load(from.add(LANES)));
-        let zero = L::splat(0.0);
-        let magnitude = low.max(zero.sub(low)).max(high.max(zero.sub(high)));
-        let poison = low.fma(zero, high.mul(zero));
-        let mut lanes = [0.0; LANES];
-        poison.store(lanes.as_mut_ptr());
-        let poison = tree_sum(lanes);
-        magnitude.store(lanes.as_mut_ptr());
-        let (scale, inverse) = scales(largest(lanes));
+        let (scale, inverse) = match largest(&from.cast::<[u32; BLOCK]>().read_unaligned()) {
+            magnitude if magnitude.is_finite() => scales(magnitude),
+            _ => (f32::NAN, 0.0),
+        };
         let inverse = L::splat(inverse);
-        low.mul(inverse).store_rounded(quants.as_mut_ptr());
-        high.mul(inverse)
-            .store_rounded(quants[LANES..].as_mut_ptr());
-        scale + poison
+        for half in [0, LANES] {
+            let values = L::load(from.add(half)).mul(inverse);
+            values.store_rounded(quants[half..].as_mut_ptr());
+        }
+        scale
     }
+}
+
+/// The largest magnitude among the bits of values; an infinity or NaN if there is one. As integers, magnitudes are
+/// ordered as they are as numbers, with infinities and then NaN above.
+#[inline(always)]
+fn largest(bits: &[u32; BLOCK]) -> f32 {
+    let mut lanes = [0; LANES];
+    for (lane, most) in lanes.iter_mut().enumerate() {
+        *most = (bits[lane] & MAGNITUDE).max(bits[lane + LANES] & MAGNITUDE);
+    }
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            lanes[lane] = lanes[lane].max(lanes[lane + width]);
+        }
+    }
+    f32::from_bits(lanes[0])
 }

@@ -25,7 +25,8 @@ impl Packing {
     pub(crate) fn of(set: InstructionSet, format: BlockFormat) -> (Self, usize) {
         match (set, format) {
             (InstructionSet::Scalar | InstructionSet::Neon, _) => (Self::Bytes, 4),
-            (InstructionSet::Avx512Vnni, _) => (Self::Bytes, 8),
+            // Twelve sums of two panels, twelve totals and what they are made of fill 32 registers.
+            (InstructionSet::Avx512Vnni, _) => (Self::Bytes, 6),
             (InstructionSet::Avx512, BlockFormat::Q8) => (Self::Words, 8),
             (InstructionSet::Avx512, BlockFormat::Q4) => (Self::Bytes, 8),
             (InstructionSet::Avx2, BlockFormat::Q8) => (Self::Words, 4),

@@ -98,8 +98,16 @@ fn invariance_of_blocked_products() {
         let matrix = pack(&rows, outputs, inputs, format);
         let expected = reference(&x, &rows, inputs, format);
         for set in InstructionSet::available() {
-            let out = multiply(&Pool::new(1), set, Rows::new(&x, inputs), &matrix);
-            same_bits(&out, &expected, &format!("{format:?} {set:?}"));
+            for (threads, count) in [(1, count), (3, count), (3, 17), (2, 97)] {
+                let x = Rows::new(&x[..count * inputs], inputs);
+                let out = multiply(&Pool::new(threads), set, x, &matrix);
+                let expected = &expected[..count * outputs];
+                same_bits(
+                    &out,
+                    expected,
+                    &format!("{format:?} {set:?} {threads} {count}"),
+                );
+            }
         }
     }
 }
