@@ -23,7 +23,7 @@ use crate::pool::Pool;
 /// Shares of a product for each thread, so that who is through first can help.
 const SHARES: usize = 8;
 /// From this many rows on, work is blocked.
-const MANY_ROWS: usize = 17;
+pub(crate) const MANY_ROWS: usize = 17;
 /// Panels handled together for many rows.
 const PANELS: usize = 8;
 /// Tiles of rows handled together for many rows.

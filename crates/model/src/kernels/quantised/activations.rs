@@ -9,6 +9,7 @@ use std::ops::Range;
 use skein_weights::BlockFormat;
 use skein_weights::blocks::BLOCK;
 
+use super::MANY_ROWS;
 use super::integers::Packing;
 use crate::kernels::linear::Rows;
 use crate::lanes::{InstructionSet, LANES, Lanes, dispatch};
@@ -48,7 +49,7 @@ impl Activations {
         format: BlockFormat,
         x: Rows<'_>,
     ) {
-        let (packing, height) = Packing::of(set, format);
+        let (packing, height) = Packing::of(set, format, x.count >= MANY_ROWS);
         let blocks = x.width.div_ceil(BLOCK);
         self.rows = x.count;
         self.blocks = blocks;

@@ -21,12 +21,14 @@ pub(crate) enum Packing {
 }
 
 impl Packing {
-    /// What the kernels of an instruction set want for weights of `format`, and how many rows their tiles have.
-    pub(crate) fn of(set: InstructionSet, format: BlockFormat) -> (Self, usize) {
+    /// What the kernels of an instruction set want for weights of `format`, and how many rows their tiles have; `many`:
+    /// there are so many rows that panels are walked [abreast](Integers::ABREAST).
+    pub(crate) fn of(set: InstructionSet, format: BlockFormat, many: bool) -> (Self, usize) {
         match (set, format) {
             (InstructionSet::Scalar | InstructionSet::Neon, _) => (Self::Bytes, 4),
             // Twelve sums of two panels, twelve totals and what they are made of fill 32 registers.
-            (InstructionSet::Avx512Vnni, _) => (Self::Bytes, 6),
+            (InstructionSet::Avx512Vnni, _) if many => (Self::Bytes, 6),
+            (InstructionSet::Avx512Vnni, _) => (Self::Bytes, 8),
             (InstructionSet::Avx512, BlockFormat::Q8) => (Self::Words, 8),
             (InstructionSet::Avx512, BlockFormat::Q4) => (Self::Bytes, 8),
             (InstructionSet::Avx2, BlockFormat::Q8) => (Self::Words, 4),
