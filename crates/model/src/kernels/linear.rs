@@ -622,7 +622,13 @@ unsafe fn rows_of_panels<L: Lanes, W: Weight + Plain, const R: usize, const P: u
         let first = data.as_slice().as_ptr().add(panel * LANES * inputs);
         let w = std::array::from_fn(|p| first.add(p * LANES * inputs));
         let mut total = [[L::splat(0.0); R]; P];
-        tile::<L, W, R, P, true>(x, inputs, w, LANES, inputs, &mut total);
+        // Several panels are several streams, and the processor follows them by itself; asking for the lines of all
+        // of them at once costs a fifth of the speed.
+        if P == 1 {
+            tile::<L, W, R, P, true>(x, inputs, w, LANES, inputs, &mut total);
+        } else {
+            tile::<L, W, R, P, false>(x, inputs, w, LANES, inputs, &mut total);
+        }
         for (p, total) in total.into_iter().enumerate() {
             for (r, total) in total.into_iter().enumerate() {
                 job.target.store(total, row + r, panel + p);
