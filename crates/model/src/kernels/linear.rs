@@ -5,13 +5,17 @@
 //! zero. Nothing else takes part, so rows, batch, threads and vector width cannot change a bit.
 //!
 //! Sixteen outputs are interleaved in memory (a *panel*: `[k][16]`), so that vector lanes are
-//! outputs and a thread reads contiguous streams. With few rows several panels are walked abreast:
+//! outputs and a thread reads contiguous streams. `bf16` weights take twelve bits each where they can ([`compact`]). With few rows several panels are walked abreast:
 //! one chain of multiply-adds would wait for its own latency instead of for memory.
 
+pub(crate) mod compact;
+
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use skein_weights::Dtype;
 
+use self::compact::{CompactMatrix, CompactPacker};
 use super::quantised;
 use super::quantised::activations::Activations;
 use super::quantised::packed::{BlockMatrix, BlockPacker};
@@ -46,6 +50,7 @@ pub(crate) struct Matrix {
 enum Data {
     F32(Buffer<f32>),
     Bf16(Buffer<u16>),
+    Compact(CompactMatrix),
     Blocks(BlockMatrix),
 }
 
@@ -93,6 +98,15 @@ impl Matrix {
         }
     }
 
+    /// The same for `bf16` in twelve bits, if they will do: [`Packer::pack_bf16`] tells.
+    pub(crate) fn compact(outputs: usize, inputs: usize) -> Self {
+        Self {
+            outputs,
+            inputs,
+            data: Data::Compact(CompactMatrix::zeroed(outputs, inputs)),
+        }
+    }
+
     pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
@@ -106,6 +120,7 @@ impl Matrix {
         match &self.data {
             Data::F32(data) => data.as_slice().len() as u64 * 4,
             Data::Bf16(data) => data.as_slice().len() as u64 * 2,
+            Data::Compact(data) => data.bytes(),
             Data::Blocks(data) => data.bytes(),
         }
     }
@@ -115,7 +130,7 @@ impl Matrix {
     pub(crate) fn blocks(&self) -> Option<&BlockMatrix> {
         match &self.data {
             Data::Blocks(data) => Some(data),
-            Data::F32(_) | Data::Bf16(_) => None,
+            Data::F32(_) | Data::Bf16(_) | Data::Compact(_) => None,
         }
     }
 
@@ -124,6 +139,7 @@ impl Matrix {
         let data = match &mut self.data {
             Data::F32(data) => PackerData::F32(SharedMut::new(data.as_mut_slice())),
             Data::Bf16(data) => PackerData::Bf16(SharedMut::new(data.as_mut_slice())),
+            Data::Compact(data) => PackerData::Compact(data.packer()),
             Data::Blocks(data) => PackerData::Blocks(data.packer()),
         };
         Packer {
@@ -137,6 +153,7 @@ impl Matrix {
         match &self.data {
             Data::F32(data) => self.unpack(data, output, to),
             Data::Bf16(data) => self.unpack(data, output, to),
+            Data::Compact(data) => data.unpack_row(output, to),
             Data::Blocks(data) => data.unpack_row(output, to),
         }
     }
@@ -159,6 +176,7 @@ pub(crate) struct Packer {
 enum PackerData {
     F32(SharedMut<f32>),
     Bf16(SharedMut<u16>),
+    Compact(CompactPacker),
     Blocks(BlockPacker),
 }
 
@@ -176,16 +194,22 @@ impl Packer {
         unsafe { interleave(data, self.inputs, output, rows) }
     }
 
-    /// As [`Self::pack_f32`], for `bf16`.
+    /// As [`Self::pack_f32`], for `bf16`. `false`: the matrix was to be [compact](Matrix::compact) and cannot be.
     ///
     /// # Safety
     /// As for [`Self::pack_f32`], the matrix being of `bf16`.
-    pub(crate) unsafe fn pack_bf16(&self, output: usize, rows: &[u16]) {
-        let PackerData::Bf16(data) = &self.data else {
-            unreachable!("the caller's promise")
-        };
-        // SAFETY: the caller's promise.
-        unsafe { interleave(data, self.inputs, output, rows) }
+    #[must_use]
+    pub(crate) unsafe fn pack_bf16(&self, output: usize, rows: &[u16]) -> bool {
+        match &self.data {
+            PackerData::Bf16(data) => {
+                // SAFETY: the caller's promise.
+                unsafe { interleave(data, self.inputs, output, rows) };
+                true
+            }
+            // SAFETY: the caller's promise.
+            PackerData::Compact(packer) => unsafe { packer.pack(output, rows) },
+            PackerData::F32(_) | PackerData::Blocks(_) => unreachable!("the caller's promise"),
+        }
     }
 
     /// As [`Self::pack_f32`], for rows of blocks as they are stored.
@@ -359,6 +383,7 @@ unsafe fn job_body<L: Lanes>(job: &Job<'_>) {
         match &job.w.data {
             Data::F32(data) if job.x.count < BLOCKED_ROWS => few_rows::<L, f32>(job, data),
             Data::Bf16(data) if job.x.count < BLOCKED_ROWS => few_rows::<L, u16>(job, data),
+            Data::Compact(data) if job.x.count < BLOCKED_ROWS => compact_rows::<L>(job, data),
             _ => many_rows::<L>(job),
         }
     }
@@ -637,6 +662,100 @@ unsafe fn rows_of_panels<L: Lanes, W: Weight + Plain, const R: usize, const P: u
     }
 }
 
+/// All rows over each panel of compact weights: a run at a time is widened into the first-level cache.
+///
+/// # Safety
+/// As for [`run_job`].
+#[inline(always)]
+unsafe fn compact_rows<L: Lanes>(job: &Job<'_>, data: &CompactMatrix) {
+    let mut panel = job.first;
+    // SAFETY: `panel + P <= last`, then `panel < last`; `R` is the number of rows.
+    unsafe {
+        while job.x.count == 1 && panel + ABREAST <= job.last {
+            compact_panels::<L, 1, ABREAST>(job, data, panel);
+            panel += ABREAST;
+        }
+        while job.x.count == 2 && panel + 2 <= job.last {
+            compact_panels::<L, 2, 2>(job, data, panel);
+            panel += 2;
+        }
+        while panel < job.last {
+            compact_panel::<L>(job, data, panel);
+            panel += 1;
+        }
+    }
+}
+
+/// `R` rows, all there are, over `P` panels.
+///
+/// # Safety
+/// As for [`run_job`]; the job has `R` rows; panels `panel..panel + P` exist.
+#[inline(always)]
+unsafe fn compact_panels<L: Lanes, const R: usize, const P: usize>(
+    job: &Job<'_>,
+    data: &CompactMatrix,
+    panel: usize,
+) {
+    let inputs = job.w.inputs;
+    let x = job.x.data.as_ptr();
+    let mut wide = [const { MaybeUninit::<[f32; RUN * LANES]>::uninit() }; P];
+    let from: [*mut f32; P] = std::array::from_fn(|p| wide[p].as_mut_ptr().cast());
+    // SAFETY: a run is at most as long as there is room for, in whole units; `x` has `R` rows of `inputs` values.
+    unsafe {
+        let mut total = [[L::splat(0.0); R]; P];
+        let mut start = 0;
+        while start < inputs {
+            let count = RUN.min(inputs - start);
+            for (p, to) in from.into_iter().enumerate() {
+                data.widen::<L>(panel + p, [start, count], to);
+            }
+            let from = from.map(<*mut f32>::cast_const);
+            tile::<L, f32, R, P, false>(x.add(start), inputs, from, LANES, count, &mut total);
+            start += count;
+        }
+        for (p, total) in total.into_iter().enumerate() {
+            for (r, total) in total.into_iter().enumerate() {
+                job.target.store(total, r, panel + p);
+            }
+        }
+    }
+}
+
+/// Any few rows over one panel.
+///
+/// # Safety
+/// As for [`run_job`]; the job has fewer than [`BLOCKED_ROWS`] rows; the panel exists.
+#[inline(always)]
+unsafe fn compact_panel<L: Lanes>(job: &Job<'_>, data: &CompactMatrix, panel: usize) {
+    let (rows, inputs) = (job.x.count, job.w.inputs);
+    let mut wide = MaybeUninit::<[f32; RUN * LANES]>::uninit();
+    let wide: *mut f32 = wide.as_mut_ptr().cast();
+    let mut totals = [0.0_f32; BLOCKED_ROWS * LANES];
+    let totals = totals.as_mut_ptr();
+    let mut start = 0;
+    while start < inputs {
+        let count = RUN.min(inputs - start);
+        // SAFETY: a run is at most as long as there is room for, in whole units.
+        unsafe { data.widen::<L>(panel, [start, count], wide) };
+        let mut row = 0;
+        while row < rows {
+            // SAFETY: the rows that are left exist, and there are totals for them, one after another.
+            row += unsafe {
+                let x = job.x.data.as_ptr().add(row * inputs + start);
+                any_tile::<L>(x, inputs, wide, count, rows - row, totals.add(row * LANES))
+            };
+        }
+        start += count;
+    }
+    for row in 0..rows {
+        // SAFETY: sixteen values each; row and panel exist.
+        unsafe {
+            let total = L::load(totals.add(row * LANES));
+            job.target.store(total, row, panel);
+        }
+    }
+}
+
 /// Blocked over `k` and panels: each weight is read from memory once for all rows.
 ///
 /// # Safety
@@ -682,18 +801,25 @@ unsafe fn group_step<L: Lanes>(
 ) {
     let (rows, inputs) = (job.x.count, job.w.inputs);
     let mut weights = [std::ptr::null::<f32>(); GROUP];
-    for (index, weights) in weights.iter_mut().enumerate().take(group) {
+    let rooms = scratch.chunks_exact_mut(STEP * LANES);
+    for (index, (weights, to)) in weights.iter_mut().zip(rooms).enumerate().take(group) {
         let start = ((panel + index) * inputs + k) * LANES;
         *weights = match &job.w.data {
             Data::F32(data) => data.as_slice()[start..start + count * LANES].as_ptr(),
             Data::Bf16(data) => {
                 let from = &data.as_slice()[start..start + count * LANES];
-                let to = &mut scratch[index * STEP * LANES..][..count * LANES];
-                for (from, to) in from.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)) {
-                    // SAFETY: chunks of sixteen.
-                    unsafe { L::load_bf16(from.as_ptr()).store(to.as_mut_ptr()) };
+                let room = to.as_mut_ptr();
+                for (step, from) in from.chunks_exact(LANES).enumerate() {
+                    // SAFETY: chunks of sixteen, and room for a step of as many.
+                    unsafe { L::load_bf16(from.as_ptr()).store(room.add(step * LANES)) };
                 }
-                to.as_ptr()
+                room
+            }
+            Data::Compact(data) => {
+                let room = to.as_mut_ptr();
+                // SAFETY: there is room for a step, which is of whole units; the inputs exist.
+                unsafe { data.widen::<L>(panel + index, [k, count], room) };
+                room
             }
             Data::Blocks(_) => unreachable!("blocks have a product of their own"),
         };
