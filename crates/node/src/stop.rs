@@ -13,11 +13,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// What shells report of a process that Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
 
+/// `SIGXFSZ`, on Linux and on the BSDs alike: a file grew above the limit of the process.
+const FILE_TOO_LARGE: i32 = 25;
+
 /// The signals that ask a process to stop.
 #[derive(Debug)]
 pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    /// Taken over so that it ends nothing: the write fails, and whoever wrote deals with that.
+    _file_too_large: Signal,
 }
 
 impl StopSignals {
@@ -29,6 +34,7 @@ impl StopSignals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            _file_too_large: signal(SignalKind::from_raw(FILE_TOO_LARGE))?,
         })
     }
 

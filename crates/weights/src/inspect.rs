@@ -39,6 +39,8 @@ pub struct Contents {
     pub memory: Memory,
     /// Bytes of keys and values that one token of a session takes over all layers, in f32.
     pub kv_bytes_per_token: u64,
+    /// The same in int8: a byte for each value, and a scale in f32 for the keys and one for the values of each head.
+    pub kv_bytes_per_token_int8: u64,
     /// The slices, if some were asked for.
     pub slices: Vec<SliceInfo>,
 }
@@ -151,9 +153,11 @@ pub fn inspect(
         .map(|slice| slice_info(&profile, &parts, slice))
         .collect();
     let kv_values = 2 * u64::from(profile.kv_width()) * u64::from(profile.layers);
+    let kv_scales = 2 * u64::from(profile.kv_heads) * u64::from(profile.layers);
     let contents = Contents {
         parameters: parts.iter().map(|part| part.parameters).sum(),
         kv_bytes_per_token: 4 * kv_values,
+        kv_bytes_per_token_int8: kv_values + 4 * kv_scales,
         profile,
         dtypes,
         parts,

@@ -106,8 +106,9 @@ fn describe(contents: &Contents, out: &mut String) {
         .saturating_mul(u64::from(profile.context));
     let _ = writeln!(
         out,
-        "               and {} for each token of a conversation ({} for a full context)",
+        "               and {} for each token of a conversation, {} in int8 ({} in f32 for a full context)",
         ByteSize(contents.kv_bytes_per_token),
+        ByteSize(contents.kv_bytes_per_token_int8),
         ByteSize(context_bytes)
     );
     if let Some(available) = memory::available() {
