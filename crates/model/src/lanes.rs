@@ -153,10 +153,26 @@ pub(crate) trait Lanes: Copy {
 /// Asks for the cache line of an address, which need not be readable: a hint, where there is one.
 #[inline(always)]
 pub(crate) fn prefetch(from: *const u8) {
+    hint::<false>(from);
+}
+
+/// As [`prefetch`], for what is read once and need not stay.
+#[inline(always)]
+pub(crate) fn prefetch_once(from: *const u8) {
+    hint::<true>(from);
+}
+
+#[inline(always)]
+fn hint<const ONCE: bool>(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint; any address is good.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+        use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
+        if ONCE {
+            _mm_prefetch::<_MM_HINT_NTA>(from.cast());
+        } else {
+            _mm_prefetch::<_MM_HINT_T0>(from.cast());
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;

@@ -219,6 +219,15 @@ fn going_on_needs_what_was_there() {
     let again = resume(&["--recompute", "--eval-every", "1", "--save-every=0"]);
     assert_eq!(again.code, 0, "{}", again.err);
     assert_eq!(weights(&output), model);
+    // In two goes, with a model after the first.
+    let parts = home.path("parts");
+    let first = begin(paths, &parts, "8");
+    let part = home.run(&[&first[..], &["--until", "5"]].concat()).json();
+    assert_eq!(part["steps"], json!(5));
+    assert_ne!(weights(&parts), model);
+    let rest = home.run(&["train", "--resume", &parts, "--until", "0", "--json"]);
+    assert_eq!(rest.json()["steps"], json!(8));
+    assert_eq!(weights(&parts), model);
     let longer = resume(&["--steps", "20"]);
     assert!(
         longer.code == 1 && longer.err.contains("so it stays at 8 steps"),

@@ -17,7 +17,7 @@ use self::activations::Activations;
 use self::integers::{Eight, Form, Four, Integers, MAX_HEIGHT, dispatch_integers};
 use self::packed::{BlockMatrix, SCALES_BYTES};
 use super::linear::{Target, by_height};
-use crate::lanes::{InstructionSet, LANES, Lanes};
+use crate::lanes::{InstructionSet, LANES, Lanes, prefetch, prefetch_once};
 use crate::pool::Pool;
 
 /// Shares of a product for each thread, so that who is through first can help.
@@ -252,7 +252,12 @@ unsafe fn run<I: Integers, F: Form, const R: usize, const P: usize, const FRESH:
             if FRESH {
                 let mut line = 0;
                 while line < F::STRIDE {
-                    I::prefetch(w[0].wrapping_add(AHEAD + line), job.x.tiles() == 1);
+                    let next = w[0].wrapping_add(AHEAD + line);
+                    if job.x.tiles() == 1 {
+                        prefetch_once(next);
+                    } else {
+                        prefetch(next);
+                    }
                     line += 64;
                 }
             }

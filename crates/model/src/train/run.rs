@@ -11,6 +11,8 @@ pub struct Plan {
     pub evaluate_every: u64,
     /// Steps between saved states; zero for one at the end alone.
     pub save_every: u64,
+    /// The step to end behind, if the schedule goes further.
+    pub until: Option<u64>,
 }
 
 /// Whether to go on.
@@ -25,7 +27,7 @@ pub enum Flow {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// All steps of the schedule were taken.
+    /// All steps that were planned were taken.
     Finished,
     /// The observer stopped it.
     Stopped,
@@ -46,7 +48,7 @@ pub trait Observer {
     fn save(&mut self, trainer: &Trainer, feed: &Feed) -> Result<(), Self::Error>;
 }
 
-/// Takes steps until the schedule ends, with an evaluation on `held_out` (unless it is empty), or
+/// Takes steps until the schedule or the plan ends, with an evaluation on `held_out` (unless it is empty), or
 /// until the observer says so; saves at either end.
 ///
 /// A state is saved before the evaluation that is due at its step, and whoever goes on from it
@@ -59,7 +61,8 @@ pub fn run<O: Observer>(
     observer: &mut O,
 ) -> Result<Ended, O::Error> {
     let is_due = |every: u64, step: u64| every > 0 && step > 0 && step.is_multiple_of(every);
-    let last = trainer.config().steps;
+    let steps = trainer.config().steps;
+    let last = plan.until.map_or(steps, |until| until.min(steps));
     let mut is_new = false;
     while trainer.steps_taken() < last {
         let taken = trainer.steps_taken();

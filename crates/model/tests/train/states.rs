@@ -184,9 +184,10 @@ fn a_run_evaluates_and_saves_as_planned() {
         accumulate: 2,
         evaluate_every: 4,
         save_every: 3,
+        until: None,
     };
     let held_out = feed().once();
-    let go = |trainer: &mut Trainer, feed: &mut Feed, stop_after| {
+    let go = |trainer: &mut Trainer, feed: &mut Feed, (plan, stop_after): (Plan, u64)| {
         let mut counter = Counter {
             stop_after,
             steps: 0,
@@ -198,7 +199,7 @@ fn a_run_evaluates_and_saves_as_planned() {
         (ended, counter)
     };
     let begin = || trainer("qwen2", &ParameterSet::default(), config(10), 2);
-    let start = |stop_after| go(&mut begin(), &mut feed(), stop_after);
+    let start = |stop_after| go(&mut begin(), &mut feed(), (plan, stop_after));
     let (ended, counter) = start(u64::MAX);
     assert_eq!((ended, counter.steps), (Ended::Finished, 10));
     assert_eq!(
@@ -213,10 +214,19 @@ fn a_run_evaluates_and_saves_as_planned() {
     let (ended, counter) = start(5);
     assert_eq!((ended, counter.saved), (Ended::Stopped, vec![3, 5]));
     assert_eq!(counter.evaluated, [4]);
+    for (until, steps) in [(5, 5), (99, 10)] {
+        let until = Some(until);
+        let plan = Plan { until, ..plan };
+        let (ended, counter) = go(&mut begin(), &mut feed(), (plan, u64::MAX));
+        assert_eq!((ended, counter.steps), (Ended::Finished, steps));
+        let ends = (counter.saved.last(), counter.evaluated.last());
+        let last = steps as u64;
+        assert_eq!(ends, (Some(&last), Some(&last)));
+    }
     // Stopped where an evaluation is due: it is made by whoever goes on.
     let (mut trainer, mut feed) = (begin(), feed());
-    let (_, first) = go(&mut trainer, &mut feed, 8);
+    let (_, first) = go(&mut trainer, &mut feed, (plan, 8));
     assert_eq!((first.evaluated, first.saved), (vec![4], vec![3, 6, 8]));
-    let (_, second) = go(&mut trainer, &mut feed, u64::MAX);
+    let (_, second) = go(&mut trainer, &mut feed, (plan, u64::MAX));
     assert_eq!((second.evaluated, second.saved), (vec![8, 10], vec![9, 10]));
 }

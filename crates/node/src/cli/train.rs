@@ -127,7 +127,7 @@ pub(super) fn train(context: &Context, args: &TrainArgs) -> Result<ExitCode, Com
     let job = prepare::prepare(context, args, settings, sink, &folder)?;
     announce(context.console, &job);
     let stop = Arc::new(AtomicBool::new(false));
-    let (taken, steps) = (job.trainer.steps_taken(), job.settings.steps);
+    let (taken, steps) = (job.trainer.steps_taken(), last_step(&job.settings));
     let screen = Screen::new(context.console, taken, steps);
     let report = Report::new(training.path(), taken, screen.clone(), clock, stop.clone());
     let report = report.map_err(TrainCommandError::from)?;
@@ -159,6 +159,12 @@ fn settings(
     Ok((output.clone(), args.settings(data, console, now)?))
 }
 
+/// The step that the training ends behind.
+fn last_step(settings: &Settings) -> u64 {
+    let until = settings.until.unwrap_or(settings.steps);
+    until.min(settings.steps)
+}
+
 fn announce(console: Console, job: &Job) {
     let (trainer, settings) = (&job.trainer, &job.settings);
     let from = match trainer.steps_taken() {
@@ -169,7 +175,7 @@ fn announce(console: Console, job: &Job) {
     console.note(&format!(
         "{} numbers learn, {} steps of {tokens} tokens{from}",
         trainer.learned_count(),
-        settings.steps,
+        last_step(settings),
     ));
 }
 

@@ -96,6 +96,8 @@ pub struct Settings {
     pub held_out: Option<DataFile>,
     /// Steps of the schedule.
     pub steps: u64,
+    /// The step to end behind, if the schedule goes further.
+    pub until: Option<u64>,
     /// Rows of a batch.
     pub batch: usize,
     /// Tokens of a row.
@@ -267,6 +269,7 @@ impl Settings {
             accumulate: self.accumulate,
             evaluate_every: self.evaluate_every,
             save_every: self.save_every,
+            until: self.until,
         }
     }
 
@@ -317,6 +320,7 @@ mod tests {
             },
             held_out: None,
             steps: 9,
+            until: Some(7),
             batch: 2,
             context: 64,
             accumulate: 1,

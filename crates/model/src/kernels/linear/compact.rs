@@ -173,24 +173,39 @@ fn pack_panel(rows: &[u16], inputs: usize, to: &mut [u8]) -> Vec<Exception> {
         codes[usize::from(exponent)] = Some(code as u8);
     }
     let mut exceptions = Vec::new();
+    let (units, _) = to[TABLES_BYTES..].as_chunks_mut();
     for (lane, row) in rows.chunks_exact(inputs).enumerate() {
-        for (input, &bits) in row.iter().enumerate() {
+        pack_row(lane, row, &codes, units, &mut exceptions);
+    }
+    exceptions.sort_unstable_by_key(|exception| exception.input);
+    exceptions.shrink_to_fit();
+    exceptions
+}
+
+/// Puts one output's weights to their places among sixteen.
+fn pack_row(
+    lane: usize,
+    row: &[u16],
+    codes: &[Option<u8>; 256],
+    units: &mut [[u8; UNIT_BYTES]],
+    exceptions: &mut Vec<Exception>,
+) {
+    for (unit, (weights, to)) in row.chunks(STEPS).zip(units).enumerate() {
+        for (step, &bits) in weights.iter().enumerate() {
             let code = codes[usize::from(exponent(bits))].unwrap_or_else(|| {
                 exceptions.push(Exception {
-                    input: input as u32,
+                    input: (unit * STEPS + step) as u32,
                     lane: lane as u16,
                     bits,
                 });
                 0
             });
-            let ([low, half], shift) = places(input, lane);
-            to[low] = (bits >> 8) as u8 & 0x80 | bits as u8 & 0x7f;
-            to[half] |= code << shift;
+            let (upper, place) = place(step, lane);
+            let half = usize::from(upper);
+            to[half * HALF + place] = (bits >> 8) as u8 & 0x80 | bits as u8 & 0x7f;
+            to[2 * HALF + place] |= code << (4 * half);
         }
     }
-    exceptions.sort_unstable_by_key(|exception| exception.input);
-    exceptions.shrink_to_fit();
-    exceptions
 }
 
 /// The sixteen most frequent exponents, the lower ones first among equals.
@@ -216,19 +231,13 @@ const fn panel_bytes(inputs: usize) -> usize {
     TABLES_BYTES + inputs.div_ceil(STEPS) * UNIT_BYTES
 }
 
-/// Where sign and fraction of a weight are in its panel, and where its code, and how far up in that byte.
-fn places(input: usize, lane: usize) -> ([usize; 2], u32) {
-    let unit = TABLES_BYTES + input / STEPS * UNIT_BYTES;
-    let (upper, place) = place(input % STEPS, lane);
-    let low = unit + usize::from(upper) * HALF + place;
-    ([low, unit + 2 * HALF + place], 4 * u32::from(upper))
-}
-
 /// A weight as the code has it.
 fn stored(panel: &[u8], input: usize, lane: usize) -> u16 {
-    let ([low, half], shift) = places(input, lane);
-    let code = usize::from(panel[half] >> shift & 15);
-    compose(panel[low], panel[code], panel[16 + code])
+    let unit = &panel[TABLES_BYTES + input / STEPS * UNIT_BYTES..];
+    let (upper, place) = place(input % STEPS, lane);
+    let half = usize::from(upper);
+    let code = usize::from(unit[2 * HALF + place] >> (4 * half) & 15);
+    compose(unit[half * HALF + place], panel[code], panel[16 + code])
 }
 
 #[cfg(test)]

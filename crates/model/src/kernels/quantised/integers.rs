@@ -128,9 +128,6 @@ pub(crate) trait Integers {
             sums
         }
     }
-    /// Asks for a cache line, which need not be readable; `once`: it is read once and need not stay.
-    #[inline(always)]
-    unsafe fn prefetch(_from: *const u8, _once: bool) {}
 }
 
 /// A format of weights.

@@ -31,7 +31,7 @@ fn norm(text: &str) -> Result<f64, String> {
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
 pub struct TrainArgs {
-    /// Go on with the training of this folder, as it was begun; only --steps, --recompute,
+    /// Go on with the training of this folder, as it was begun; only --steps, --until, --recompute,
     /// --eval-every, --save-every and --threads can be told anew.
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "output", "data", "eval", "model", "shape", "tokenizer", "batch", "context", "accumulate",
@@ -63,6 +63,10 @@ pub struct TrainArgs {
     /// which is possible until the learning rate falls: with --decay, late.
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
+    /// End behind this step, with the model as it is then, the learning rate wherever it is; 0 for the
+    /// last one.
+    #[arg(long, value_name = "N")]
+    pub until: Option<u64>,
     /// Rows of a batch.
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub batch: usize,
@@ -164,6 +168,7 @@ impl TrainArgs {
                 None => None,
             },
             steps,
+            until: self.until.filter(|until| *until > 0),
             batch: self.batch,
             context: self.context,
             accumulate: self.accumulate,
@@ -193,6 +198,7 @@ impl TrainArgs {
     pub(super) fn changed(&self, settings: Settings) -> Result<Settings, CommandError> {
         let settings = Settings {
             steps: self.steps.unwrap_or(settings.steps),
+            until: self.until.or(settings.until).filter(|until| *until > 0),
             recompute: self.recompute.unwrap_or(settings.recompute),
             evaluate_every: self.eval_every.unwrap_or(settings.evaluate_every),
             save_every: self.save_every.unwrap_or(settings.save_every),

@@ -26,19 +26,6 @@ unsafe fn word(x: *const u8, index: usize) -> __m256i {
     unsafe { _mm256_set1_epi32(x.cast::<i32>().add(index).read_unaligned()) }
 }
 
-/// See [`Integers::prefetch`].
-#[inline(always)]
-fn ask(from: *const u8, once: bool) {
-    // SAFETY: a hint; any address is good.
-    unsafe {
-        if once {
-            _mm_prefetch::<_MM_HINT_NTA>(from.cast());
-        } else {
-            _mm_prefetch::<_MM_HINT_T0>(from.cast());
-        }
-    }
-}
-
 /// Thirty-two bytes.
 ///
 /// # Safety
@@ -145,11 +132,6 @@ impl Integers for Avx2 {
             floats
         }
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(from: *const u8, once: bool) {
-        ask(from, once);
-    }
 }
 
 /// # Safety
@@ -255,11 +237,6 @@ impl Integers for Avx512 {
             to_floats(sums)
         }
     }
-
-    #[inline(always)]
-    unsafe fn prefetch(from: *const u8, once: bool) {
-        ask(from, once);
-    }
 }
 
 impl Integers for Vnni {
@@ -312,11 +289,6 @@ impl Integers for Vnni {
     ) -> [[Avx512Lanes; R]; P] {
         // SAFETY: the caller's: values follow the scales.
         unsafe { vnni_q4(x, behind_scales(w), starts) }
-    }
-
-    #[inline(always)]
-    unsafe fn prefetch(from: *const u8, once: bool) {
-        ask(from, once);
     }
 }
 
