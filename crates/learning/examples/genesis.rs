@@ -1,9 +1,10 @@
 //! Writes into a folder what the training of the embedded model takes: the tokenizer, training and
 //! held-out conversations, and a file that says where they are from.
 //!
-//!     cargo run --release -p skein-learning --example genesis -- target/genesis 1 300000
+//!     cargo run --release -p skein-learning --example genesis -- target/genesis 1 300000 100000
 //!
-//! The arguments are the folder, the seed, and how many training conversations.
+//! The arguments are the folder, the seed, and how many training conversations there are, for the most part
+//! of the training and for its end.
 #![expect(clippy::print_stderr, reason = "a program that tells how far it is")]
 #![forbid(unsafe_code)]
 
@@ -21,8 +22,8 @@ const HELD_OUT: u64 = 500;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [folder, seed, count] = arguments.as_slice() else {
-        return Err("give three arguments: a folder, a seed, how many conversations".into());
+    let [folder, seed, count, late] = arguments.as_slice() else {
+        return Err("give a folder, a seed, and how many conversations first and late".into());
     };
     let (folder, world) = (Path::new(folder), World::new(seed.parse()?));
     fs::create_dir_all(folder)?;
@@ -30,11 +31,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = tokenizer(world, TOKENIZER_SAMPLES, ENTRIES)?;
     fs::write(folder.join("tokenizer.json"), &files.tokenizer)?;
     fs::write(folder.join("tokenizer_config.json"), &files.config)?;
-    let count = count.parse()?;
-    eprintln!("writing {count} conversations");
+    let (count, late) = (count.parse()?, late.parse()?);
+    eprintln!("writing {count} conversations, and {late} for the end");
     let writer = Writer::new(files.load()?)?;
     let training = (0..count).map(|index| world.training(index));
     write(&folder.join("training.jsonl"), &writer, training)?;
+    let late = (0..late).map(|index| world.late_training(index));
+    write(&folder.join("late.jsonl"), &writer, late)?;
     let held_out = (0..HELD_OUT).map(|index| world.held_out(index));
     write(&folder.join("held-out.jsonl"), &writer, held_out)
 }

@@ -64,6 +64,9 @@ pub enum Form {
         /// What must be named.
         all: BTreeSet<String>,
     },
+    /// Of each pair both words in one clause (clauses end with marks), and no clause with the first word
+    /// of one and the second of another; no negation.
+    Each(BTreeSet<(String, String)>),
     /// `yes` or `no`, and not the other.
     Yes {
         /// Which.
@@ -107,6 +110,8 @@ pub enum Form {
         /// What must not be said.
         none: Vec<String>,
     },
+    /// These words and no others.
+    Words(String),
     /// A refusal: one of these phrases, and nothing but sentences that decline.
     Refusal(Vec<String>),
     /// A story of grammatical, possible sentences, in which these people act and these things are
@@ -139,6 +144,18 @@ impl Expected {
             form: Form::Named { class, all },
             names,
         }
+    }
+
+    /// What belongs to each of several. Of the small world only they may be named.
+    #[must_use]
+    pub fn each<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let pairs: BTreeSet<(String, String)> = pairs
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let words = pairs.iter().flat_map(|(key, value)| [key, value]);
+        let names = Some(words.cloned().collect());
+        let form = Form::Each(pairs);
+        Self { form, names }
     }
 
     /// Yes or no: what is so, and what was asked and is not.
@@ -222,6 +239,13 @@ impl fmt::Display for Expected {
         };
         match &self.form {
             Form::Named { all, .. } => f.write_str(&joined(all)),
+            Form::Each(pairs) => {
+                let pairs: Vec<String> = pairs
+                    .iter()
+                    .map(|(key, value)| format!("{key}: {value}"))
+                    .collect();
+                f.write_str(&pairs.join(", "))
+            }
             Form::Yes { yes, .. } => f.write_str(if *yes { "yes" } else { "no" }),
             Form::Giver { from, .. } => f.write_str(from),
             Form::Number(number) | Form::Next { number, .. } => write!(f, "{number}"),
@@ -234,6 +258,7 @@ impl fmt::Display for Expected {
                 let groups: Vec<String> = groups.iter().map(|group| group.join("|")).collect();
                 f.write_str(&groups.join(" & "))
             }
+            Form::Words(words) => f.write_str(words),
             Form::Refusal(phrases) => write!(f, "a refusal: {}", phrases.join("|")),
             Form::Story { about } => write!(f, "a story about {}", joined(about)),
         }

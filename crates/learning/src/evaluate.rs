@@ -231,7 +231,13 @@ mod tests {
             Ok::<_, Infallible>(last.content.to_owned())
         });
         let report = report.expect("never fails");
-        for kind in [Kind::Sum, Kind::Difference, Kind::Tale, Kind::Outside] {
+        for kind in [
+            Kind::Sum,
+            Kind::Difference,
+            Kind::Tale,
+            Kind::Outside,
+            Kind::Echo,
+        ] {
             assert_eq!(report.accuracy(kind), Some(0.0), "{kind}");
         }
         // A question may hold words of its answer.

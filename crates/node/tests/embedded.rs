@@ -52,7 +52,7 @@ fn up_serves_it_over_three_stages() {
 }
 
 /// Least right answers in a hundred, by kind.
-const LEAST: [(&str, u64); 10] = [
+const LEAST: [(&str, u64); 11] = [
     ("story", 50),
     ("tale", 85),
     ("count", 90),
@@ -63,6 +63,7 @@ const LEAST: [(&str, u64); 10] = [
     ("skein", 85),
     ("talk", 80),
     ("outside", 80),
+    ("echo", 80),
 ];
 
 #[test]

@@ -109,6 +109,11 @@ fn judge_form(answer: &str, words: &[String], form: &Form) -> Result<(), Fault> 
             let other = |word: &&str| !all.contains(*word);
             forbid(words, apart(*class).filter(other))
         }
+        Form::Each(pairs) => judge_each(answer, words, pairs),
+        Form::Words(said) => match plain(said) == words {
+            true => Ok(()),
+            false => Err(missing(&format!("`{said}` and nothing else"))),
+        },
         Form::Yes { yes, truth, denied } => judge_yes(answer, *yes, (truth, denied)),
         Form::Giver { from, to } => judge_giver(words, from, to),
         Form::Number(number) => {
@@ -132,6 +137,36 @@ fn judge_form(answer: &str, words: &[String], form: &Form) -> Result<(), Fault> 
         Form::Refusal(phrases) => judge_refusal(answer, words, phrases),
         Form::Story { about } => judge_story(answer, about),
     }
+}
+
+/// Each pair must stand together in a clause, and nothing of one with what is of another.
+fn judge_each(
+    answer: &str,
+    words: &[String],
+    pairs: &BTreeSet<(String, String)>,
+) -> Result<(), Fault> {
+    affirms(words)?;
+    forbid(words, ["no", "nobody"].into_iter())?;
+    let nothing = |(_, value): &(String, String)| value == "nothing";
+    if !pairs.iter().any(nothing) {
+        forbid(words, ["nothing"].into_iter())?;
+    }
+    let clauses = clauses(answer);
+    let together = |key: &str, value: &str| clauses.iter().any(|c| says(c, key) && says(c, value));
+    for (key, value) in pairs {
+        let said = |name: &str| format!("{key}: {name}");
+        if !together(key, value) {
+            return Err(missing(&said(value)));
+        }
+        let mut wrong = pairs.iter().filter(|(other, value)| {
+            other != key && !pairs.contains(&(key.clone(), value.clone())) && together(key, value)
+        });
+        if let Some((_, value)) = wrong.next() {
+            let what = said(value);
+            return Err(Fault::Contradiction { what });
+        }
+    }
+    Ok(())
 }
 
 /// What is so may not be denied, and what is not so may only be denied.

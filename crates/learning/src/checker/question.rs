@@ -36,6 +36,9 @@ impl Question<'_> {
         let thing = self.thing();
         let place = self.place();
         let first = self.words.first()?.as_str();
+        if let Some(expected) = self.all() {
+            return Some(expected);
+        }
         if self.has("why") || self.has("made") {
             return self.why(person?, place.or(thing)?);
         }
@@ -56,6 +59,49 @@ impl Question<'_> {
             (_, None, Some(thing), None) => Some(self.spot(thing)),
             _ => None,
         }
+    }
+
+    /// What is asked about everybody or everything.
+    fn all(&self) -> Option<Expected> {
+        let everything = self.has("everything") || self.says("all the things");
+        if everything {
+            return Some(self.all_things());
+        }
+        let everybody = self.has("everybody") || self.has("everyone") || self.says("they all");
+        match (everybody, self.has("where")) {
+            (true, true) => Some(Expected::each(
+                self.scene.places.iter().map(|(&who, &place)| (who, place)),
+            )),
+            (true, false) => Some(self.all_belongings()),
+            (false, _) => self.says("who has what").then(|| self.all_belongings()),
+        }
+    }
+
+    fn all_things(&self) -> Expected {
+        let spots: Vec<_> = self.scene.spots.iter().collect();
+        let pairs = spots.iter().map(|&(&thing, spot)| (thing, spot.words()[0]));
+        let mut expected = Expected::each(pairs);
+        for (thing, _) in spots {
+            expected = expected.naming(&self.described(thing));
+        }
+        expected
+    }
+
+    fn all_belongings(&self) -> Expected {
+        let mut pairs = Vec::new();
+        let mut held = Vec::new();
+        for &who in self.scene.places.keys() {
+            let has = self.scene.held_by(who);
+            match has.is_empty() {
+                true => pairs.push((who, "nothing")),
+                false => pairs.extend(has.iter().map(|&thing| (who, thing))),
+            }
+            held.extend(has);
+        }
+        let expected = Expected::each(pairs.into_iter());
+        held.into_iter().fold(expected, |expected, thing| {
+            expected.naming(&self.described(thing))
+        })
     }
 
     fn is_what(&self) -> bool {

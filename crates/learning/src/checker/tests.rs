@@ -253,6 +253,73 @@ fn answers_are_judged_by_what_they_say() {
 }
 
 #[test]
+fn what_belongs_to_each_is_judged_clause_by_clause() {
+    let places = Expected::each([("tom", "park"), ("anna", "river")].into_iter());
+    let held = [("tom", "ball"), ("tom", "cup"), ("anna", "nothing")];
+    let held = Expected::each(held.into_iter());
+    let cases: [(&str, &Expected, bool); 15] = [
+        (
+            "Tom is in the park, and Anna is at the river.",
+            &places,
+            true,
+        ),
+        ("Anna is at the river. Tom is in the park.", &places, true),
+        (
+            "Tom is at the river, and Anna is in the park.",
+            &places,
+            false,
+        ),
+        (
+            "Tom is in the park, and Anna is in the park.",
+            &places,
+            false,
+        ),
+        ("Tom is in the park.", &places, false),
+        ("Tom and Anna are in the park at the river.", &places, false),
+        (
+            "Tom is in the park, and Anna is not at the river.",
+            &places,
+            false,
+        ),
+        (
+            "Tom is in the park, Anna is at the river, and Mia is too.",
+            &places,
+            false,
+        ),
+        (
+            "Tom has the cup and the ball, and Anna has nothing.",
+            &held,
+            true,
+        ),
+        ("Tom has the cup, and Anna has nothing.", &held, false),
+        (
+            "Tom has the cup, Anna has nothing, and Tom has the ball.",
+            &held,
+            true,
+        ),
+        ("Tom has the cup, and Anna has the ball.", &held, false),
+        (
+            "Tom has the cup and the ball, Anna has nothing, and Tom has nothing.",
+            &held,
+            false,
+        ),
+        (
+            "Nobody has the cup. Tom has the cup and the ball, and Anna has nothing.",
+            &held,
+            false,
+        ),
+        (
+            "Tom is in the park, Anna has nothing, and Anna is at the river.",
+            &places,
+            false,
+        ),
+    ];
+    for (answer, expected, right) in cases {
+        assert_eq!(judge(answer, expected).is_ok(), right, "{answer}");
+    }
+}
+
+#[test]
 fn numbers_are_judged_by_what_they_say() {
     let sum = Expected::number(85);
     let apples = Expected::number(7).naming(&["tom", "apple", "apples"]);

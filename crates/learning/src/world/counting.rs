@@ -3,21 +3,23 @@
 use super::dice::Dice;
 use super::phrase::{capital, say, wording};
 use super::sample::{Kind, Turn};
+use super::split::{Cast, Split};
 use super::words::{COUNTABLE, PERSONS, THINGS};
 use crate::answer::Expected;
 
 /// The most things of one person: what the tables of one-digit numbers reach.
 const MOST: u32 = 18;
 
-/// A problem with its worked answer.
-pub(super) fn problem(dice: &mut Dice) -> Turn {
+/// A problem with its worked answer; `None` if its cast is of the other split.
+pub(super) fn problem(dice: &mut Dice, split: Split) -> Option<Turn> {
     let persons = dice.several(2, PERSONS.len());
     let thing = dice.below(COUNTABLE);
     let (first, second) = (persons[0], persons[1]);
-    match dice.chance(25) {
+    let turn = match dice.chance(25) {
         true => together(dice, first, second, thing),
         false => changing(dice, first, second, thing),
-    }
+    };
+    (Cast::of(&turn.user).split() == split).then_some(turn)
 }
 
 /// Two people put their things together.

@@ -93,17 +93,19 @@ impl Dice {
 
     /// The first of many draws that gives something; what the others spent is forgotten.
     pub(crate) fn until<T>(&mut self, mut draw: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+        (0..ATTEMPTS).find_map(|_| self.once(&mut draw))
+    }
+
+    /// What a draw gives; if that is nothing, what it spent is forgotten.
+    pub(crate) fn once<T>(&mut self, draw: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let spent = self.bits;
-        for _ in 0..ATTEMPTS {
+        self.answering = false;
+        let drawn = draw(self);
+        if drawn.is_none() {
             self.bits = spent;
             self.answering = false;
-            if let Some(drawn) = draw(self) {
-                return Some(drawn);
-            }
         }
-        self.bits = spent;
-        self.answering = false;
-        None
+        drawn
     }
 
     /// From now on, choices make an answer (or a prompt).

@@ -6,7 +6,7 @@ mod facts;
 use super::dice::Dice;
 use super::phrase::{capital, say, with_article};
 use super::sample::{Kind, Turn};
-use super::split::{self, Mentions, Split};
+use super::split::{self, Cast, Split};
 use super::words::{PERSONS, SIZES, WEIGHTS};
 use crate::answer::{Expected, Measure};
 
@@ -43,8 +43,7 @@ pub(super) fn asked(dice: &mut Dice, split: Split) -> Option<Turn> {
     match dice.weighted(&[50, 25, 25]) {
         0 => dice.until(|dice| {
             let turn = scene(dice);
-            let held_out = Mentions::of(&turn.user).hold_out();
-            (held_out == (split == Split::HeldOut)).then_some(turn)
+            (Cast::of(&turn.user).split() == split).then_some(turn)
         }),
         1 => dice.until(|dice| compared(dice, split)),
         _ => Some(dice.pick(&facts::FACTS).turn(dice, Kind::Nature, split)),

@@ -5,7 +5,7 @@ mod topics;
 use super::dice::Dice;
 use super::phrase::{capital, say};
 use super::sample::{Kind, Turn};
-use super::split::{self, Mentions, Split};
+use super::split::{self, Cast, Split};
 use super::words::{COUNTABLE, PERSONS, THINGS};
 use crate::answer::Expected;
 use topics::{Refusal, SUBJECTS, Subject, UNKNOWN};
@@ -126,13 +126,13 @@ fn story(dice: &mut Dice, split: Split) -> Option<Turn> {
     let template = "[Where is {p}?|Where is the {t}?|Who has the {t}?|What does {p} have?|Does {p} \
                     have the {t}?|Who gave the {t} to {p}?|Why did {p} take the {t}?]";
     let user = say(dice, template, &[("p", &person), ("t", thing)]);
-    let held_out = Mentions::of(&user).hold_out();
+    let side = Cast::of(&user).split();
     let refusal = Refusal {
         answer: "I do not know. Tell me a story first, and I can say.",
         keys: "do not know",
     };
     let turn = answered(dice, user, &refusal);
-    (held_out == (split == Split::HeldOut)).then_some(turn)
+    (side == split).then_some(turn)
 }
 
 fn answered(dice: &mut Dice, user: String, refusal: &Refusal) -> Turn {

@@ -29,11 +29,13 @@ pub enum Kind {
     Talk,
     /// What the world does not hold: a polite refusal.
     Outside,
+    /// Words to be said again.
+    Echo,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Story,
         Self::Tale,
         Self::Count,
@@ -44,6 +46,7 @@ impl Kind {
         Self::Skein,
         Self::Talk,
         Self::Outside,
+        Self::Echo,
     ];
 
     /// Its name in tables and files.
@@ -60,6 +63,7 @@ impl Kind {
             Self::Skein => "skein",
             Self::Talk => "talk",
             Self::Outside => "outside",
+            Self::Echo => "echo",
         }
     }
 }

@@ -12,21 +12,41 @@ use std::collections::BTreeSet;
 use super::dice::Dice;
 use super::phrase::{capital, say, with_article};
 use super::sample::{Kind, Turn};
-use super::split::{Mentions, Split};
+use super::split::{Cast, Split};
 use super::words::{COUNTABLE, PERSONS, THINGS};
 use crate::answer::{Expected, Form};
 use plot::{Plot, Wish};
 use query::Query;
 
-/// A story told by the user, and one to five questions about it. A held-out story itself has a pair
-/// that training never has; `None` if this draw has none.
+/// How many stories in a hundred are short, of those to learn from: who is where and what belongs to
+/// whom, which is what a small model finds hard, is all there is to them.
+const SHORT_PERCENT: u32 = 30;
+
+fn lesson(dice: &mut Dice) -> Plot {
+    if !dice.chance(SHORT_PERCENT) {
+        return ordinary(dice);
+    }
+    let steps = dice.below(2);
+    Plot::draw(dice, Wish::default(), steps)
+}
+
+fn ordinary(dice: &mut Dice) -> Plot {
+    let steps = plot::steps(dice);
+    Plot::draw(dice, Wish::default(), steps)
+}
+
+/// A story told by the user, and one to six questions about it; `None` if its cast is of the other
+/// split.
 pub(super) fn asked(dice: &mut Dice, split: Split) -> Option<Vec<Turn>> {
-    let plot = Plot::draw(dice, Wish::default());
-    if split == Split::HeldOut && !plot.hold_out() {
+    let plot = match split {
+        Split::Training => lesson(dice),
+        Split::HeldOut => ordinary(dice),
+    };
+    let story = telling::tell(dice, &plot).join(" ");
+    if Cast::of(&story).split() != split {
         return None;
     }
-    let story = telling::tell(dice, &plot).join(" ");
-    let count = 1 + dice.weighted(&[22, 26, 24, 18, 10]);
+    let count = 1 + dice.weighted(&[16, 20, 22, 18, 14, 10]);
     // Mostly story and question come in one message.
     let apart = dice.chance(12);
     let intro = match dice.chance(15) {
@@ -48,13 +68,14 @@ pub(super) fn asked(dice: &mut Dice, split: Split) -> Option<Vec<Turn>> {
 }
 
 /// A story told by the assistant, and mostly some questions about it. A held-out one is asked for
-/// with a pair that training never has. `None` if this draw is of something else.
+/// with a person and a thing that nobody asks for together in training. `None` if this draw is of
+/// something else.
 pub(super) fn told(dice: &mut Dice, split: Split) -> Option<Vec<Turn>> {
     let (wish, prompt, about) = wish(dice);
-    if split == Split::HeldOut && !Mentions::of(&prompt).hold_out() {
+    if Cast::of(&prompt).split() != split {
         return None;
     }
-    let (plot, turn) = tale(dice, wish, prompt, about)?;
+    let (plot, turn) = tale(dice, split, (wish, prompt, about))?;
     let mut turns = vec![turn];
     let count = dice.weighted(&[40, 40, 20]);
     turns.extend(questions(dice, &plot, count, None));
@@ -62,16 +83,16 @@ pub(super) fn told(dice: &mut Dice, split: Split) -> Option<Vec<Turn>> {
 }
 
 /// Any story, told because somebody said yes to one; `None` if none was found.
-pub(super) fn accepted(dice: &mut Dice, prompt: String) -> Option<Turn> {
-    let (_, turn) = tale(dice, Wish::default(), prompt, BTreeSet::new())?;
+pub(super) fn accepted(dice: &mut Dice, split: Split, prompt: String) -> Option<Turn> {
+    let (_, turn) = tale(dice, split, (Wish::default(), prompt, BTreeSet::new()))?;
     Some(turn)
 }
 
+/// A story by the assistant. In training its cast is one of training.
 fn tale(
     dice: &mut Dice,
-    wish: Wish,
-    prompt: String,
-    about: BTreeSet<String>,
+    split: Split,
+    (wish, prompt, about): (Wish, String, BTreeSet<String>),
 ) -> Option<(Plot, Turn)> {
     dice.answering(true);
     let plot = Plot::wished(dice, wish)?;
@@ -81,10 +102,14 @@ fn tale(
         sentences.push(format!("{} was {mood}.", capital(PERSONS[who].name)));
     }
     dice.answering(false);
+    let story = sentences.join(" ");
+    if split == Split::Training && Cast::of(&story).split() != split {
+        return None;
+    }
     let turn = Turn {
         kind: Kind::Tale,
         user: prompt,
-        assistant: sentences.join(" "),
+        assistant: story,
         expected: Some(Expected::new(Form::Story { about })),
     };
     Some((plot, turn))

@@ -32,7 +32,7 @@ pub(super) fn chat(dice: &mut Dice, split: Split) -> Vec<Turn> {
         let offered = turn.assistant.ends_with("Shall I tell you a story?");
         turns.push(turn);
         if offered && dice.chance(60) {
-            turns.extend(reaction(dice));
+            turns.extend(reaction(dice, split));
         }
     }
     if dice.chance(30) {
@@ -42,11 +42,11 @@ pub(super) fn chat(dice: &mut Dice, split: Split) -> Vec<Turn> {
 }
 
 /// A yes or a no to the offer of a story, and what follows.
-fn reaction(dice: &mut Dice) -> Option<Turn> {
+fn reaction(dice: &mut Dice, split: Split) -> Option<Turn> {
     if dice.chance(60) {
         let yes = "[Yes, please.|Yes.|Yes, tell me a story.|Please do.]";
         let yes = say(dice, yes, &[]);
-        return story::accepted(dice, yes);
+        return dice.once(|dice| story::accepted(dice, split, yes));
     }
     let user = say(dice, "[No.|No, thank you.|Not now.]", &[]);
     Some(Turn {

@@ -5,7 +5,7 @@ use skein_base::digest::Blake3;
 use super::*;
 use crate::checker::judge;
 use catalogue::{Entry, Keys};
-use words::{PERSONS, THINGS};
+use words::{COUNTABLE, PERSONS, THINGS};
 
 const COUNT: u64 = 3000;
 
@@ -52,7 +52,7 @@ fn the_corpus_is_the_same_everywhere() {
         .map(|sample| format!("{:?}\n", sample.messages()))
         .collect();
     // A change of this digest is a change of what the embedded model was trained and judged by.
-    let golden = "73ebf09af65e519ed42011cd2a8929edf772494c64e02f0692864f0db4f084e7";
+    let golden = "389cf28e2065d2f21c16dbc92e43e97567da09cb579f14fb3b63de762b67cb66";
     assert_eq!(Blake3::of(text.as_bytes()).to_string(), golden);
 }
 
@@ -87,59 +87,64 @@ fn every_wording_of_the_catalogues_expands() {
     }
 }
 
-/// Who shares a sample with what, found by looking at its words; independent of [`Mentions`].
-fn pairs(sample: &Sample) -> BTreeSet<(usize, usize)> {
-    let words: Vec<String> = texts(sample)
-        .flat_map(|text| {
-            normal(text)
-                .split(' ')
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    let said = |word: &str| words.iter().any(|other| other == word);
-    let mut pairs = BTreeSet::new();
-    for (p, person) in PERSONS.iter().enumerate() {
-        for (t, thing) in THINGS.iter().enumerate() {
-            if said(person.name) && (said(thing.one) || said(thing.many)) {
-                pairs.insert((p, t));
-            }
+/// The people and things that a text names, found by looking at its words; independent of
+/// [`split::Cast`].
+fn cast_of(text: &str) -> (BTreeSet<&'static str>, BTreeSet<&'static str>) {
+    let text = normal(text);
+    let said = |word: &str| text.split(' ').any(|other| other == word);
+    let persons = PERSONS.iter().map(|person| person.name);
+    let things = THINGS.iter();
+    let things = things.filter(|thing| said(thing.one) || said(thing.many));
+    (
+        persons.filter(|name| said(name)).collect(),
+        things.map(|thing| thing.one).collect(),
+    )
+}
+
+/// What a turn tells of the world: a story without the question behind it, a wish and what was
+/// told, a problem, a scene.
+fn told(turn: &Turn) -> Vec<String> {
+    match turn.kind {
+        Kind::Story if turn.expected.is_some() => {
+            let sentences: Vec<&str> = turn.user.split_inclusive(['.', '?']).collect();
+            let (_, story) = sentences.split_last().expect("a question");
+            vec![story.concat()]
         }
+        Kind::Story | Kind::Count | Kind::Nature | Kind::Outside => vec![turn.user.clone()],
+        Kind::Tale => vec![turn.user.clone(), turn.assistant.clone()],
+        _ => Vec::new(),
     }
-    pairs
 }
 
 #[test]
-fn held_out_pairs_never_meet_in_training_and_always_in_held_out_stories() {
+fn no_story_of_training_has_the_cast_of_a_held_out_one() {
     let (world, other) = (World::new(6), World::new(7));
-    let trained: BTreeSet<(usize, usize)> = (0..4 * COUNT)
-        .flat_map(|index| pairs(&world.training(index)))
+    let trained: BTreeSet<_> = (0..4 * COUNT)
+        .flat_map(|index| [world.training(index), world.late_training(index)])
+        .flat_map(|sample| sample.turns)
+        .flat_map(|turn| told(&turn))
+        .map(|text| cast_of(&text))
+        .filter(|(persons, things)| !persons.is_empty() && !things.is_empty())
         .collect();
-    // All pairs that may occur do occur, so the rule is what keeps the others out.
-    assert_eq!(trained.len(), PERSONS.len() * THINGS.len() * 7 / 8);
+    assert!(trained.len() > 10_000, "{}", trained.len());
+    // Every person meets every thing that stories have, so that none is a stranger to any.
+    let pairs: BTreeSet<_> = trained
+        .iter()
+        .flat_map(|(persons, things)| {
+            persons
+                .iter()
+                .flat_map(move |person| things.iter().map(move |thing| (person, thing)))
+        })
+        .filter(|(_, thing)| THINGS[..COUNTABLE].iter().any(|known| known.one == **thing))
+        .collect();
+    assert_eq!(pairs.len(), PERSONS.len() * COUNTABLE);
     for kind in [Kind::Story, Kind::Tale, Kind::Count] {
-        for index in 0..300 {
+        for index in 0..600 {
             let sample = other.held_out_of(kind, index);
-            assert!(!pairs(&sample).is_subset(&trained), "{sample:?}");
-        }
-    }
-}
-
-#[test]
-fn held_out_stories_and_wishes_have_such_a_pair_themselves() {
-    let world = World::new(16);
-    for kind in [Kind::Story, Kind::Tale] {
-        for index in 0..300 {
-            let sample = world.held_out_of(kind, index);
-            let first = &sample.turns[0];
-            let told = Sample {
-                turns: vec![Turn::unjudged(kind, first.user.clone(), "none".to_owned())],
-                ..sample.clone()
-            };
-            let held_out = pairs(&told)
-                .into_iter()
-                .any(|(person, thing)| split::never_together(person, thing));
-            assert!(held_out, "{first:?}");
+            let opening = &told(&sample.turns[0])[0];
+            let cast = cast_of(opening);
+            assert!(!cast.0.is_empty() && !cast.1.is_empty(), "{opening}");
+            assert!(!trained.contains(&cast), "{opening}");
         }
     }
 }
@@ -323,13 +328,14 @@ fn all_kinds_come_up_as_often_as_they_should() {
     for index in 0..SAMPLES {
         counts[world.training(index).kind as usize] += 1;
     }
-    let shares = SHARES.map(|(_, share)| u64::from(share));
-    assert_eq!(shares.iter().sum::<u64>(), 100);
+    for shares in [SHARES, LATE_SHARES] {
+        assert_eq!(shares.map(|(_, share)| share).iter().sum::<u32>(), 100);
+    }
     for (kind, share) in SHARES {
         let expected = u64::from(share) * SAMPLES / 100;
-        // Four standard deviations are at most 183.
+        // Four standard deviations are at most 200.
         let off = counts[kind as usize].abs_diff(expected);
-        assert!(off < 190, "{kind}: {counts:?}");
+        assert!(off < 205, "{kind}: {counts:?}");
     }
 }
 

@@ -3,7 +3,6 @@
 use super::cause::{Cause, ERRANDS, NEEDS, contrary};
 use super::state::{Event, Spot, State};
 use crate::world::dice::Dice;
-use crate::world::split::never_together;
 use crate::world::words::{COLOURS, CONTAINERS, COUNTABLE, PERSONS, PLACES, THINGS};
 
 /// A story before it is told.
@@ -27,11 +26,10 @@ pub(super) struct Wish {
 }
 
 impl Plot {
-    /// Makes up a story.
-    pub(super) fn draw(dice: &mut Dice, wish: Wish) -> Self {
+    /// Makes up a story in which this many things happen after its opening.
+    pub(super) fn draw(dice: &mut Dice, wish: Wish, steps: usize) -> Self {
         let mut author = Author::cast(dice, wish);
         author.open(wish.thing);
-        let steps = 2 + author.dice.below(3);
         (0..steps).for_each(|_| author.step());
         author.plot
     }
@@ -39,7 +37,8 @@ impl Plot {
     /// Makes up a story of what is wished: the person does something, the thing is taken or found.
     /// `None` if this draw was of something else.
     pub(super) fn wished(dice: &mut Dice, wish: Wish) -> Option<Self> {
-        let plot = Self::draw(dice, wish);
+        let steps = steps(dice);
+        let plot = Self::draw(dice, wish, steps);
         let acts = |person| {
             plot.events
                 .iter()
@@ -55,14 +54,6 @@ impl Plot {
         fits.then_some(plot)
     }
 
-    /// Whether somebody in it is together with what training keeps apart.
-    pub(super) fn hold_out(&self) -> bool {
-        let persons = self.persons.iter();
-        persons
-            .flat_map(|&person| self.things.iter().map(move |&(thing, _)| (person, thing)))
-            .any(|(person, thing)| never_together(person, thing))
-    }
-
     /// Who did the last deed.
     pub(super) fn last_actor(&self) -> Option<usize> {
         self.events.iter().rev().find_map(Event::actor)
@@ -76,6 +67,11 @@ impl Plot {
         };
         self.events.iter().filter_map(gift).collect()
     }
+}
+
+/// What happens after the opening of an ordinary story.
+pub(super) fn steps(dice: &mut Dice) -> usize {
+    2 + dice.below(3)
 }
 
 /// What a person can do next.

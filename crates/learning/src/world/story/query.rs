@@ -30,6 +30,9 @@ pub(super) enum Query {
     },
     IsAt(usize, usize),
     HasThing(usize, usize),
+    EverybodyWhere,
+    EverybodyHas,
+    EverythingWhere,
     StrangerWhere(usize),
     StrangeThing(usize),
 }
@@ -91,6 +94,8 @@ fn candidates(plot: &Plot) -> Vec<(u32, Vec<Query>)> {
     let strange = (0..COUNTABLE).filter(|&thing| !things().any(|known| known == thing));
     let at = |who: usize| plot.state.place_of(who);
     let colours = plot.things.iter();
+    let several = |count: usize, query| if count > 1 { vec![query] } else { Vec::new() };
+    let (people, objects) = (plot.persons.len(), plot.things.len());
     let holds = persons().flat_map(|who| things().map(move |thing| Query::HasThing(who, thing)));
     vec![
         (20, persons().map(Query::WherePerson).collect()),
@@ -107,6 +112,9 @@ fn candidates(plot: &Plot) -> Vec<(u32, Vec<Query>)> {
         (6, gifts(plot)),
         (5, persons().map(|who| Query::IsAt(who, at(who))).collect()),
         (5, holds.collect()),
+        (8, several(people, Query::EverybodyWhere)),
+        (6, several(people, Query::EverybodyHas)),
+        (6, several(objects, Query::EverythingWhere)),
         (2, strangers.map(Query::StrangerWhere).collect()),
         (2, strange.map(Query::StrangeThing).collect()),
     ]
@@ -224,6 +232,9 @@ impl Asking<'_> {
                  whom did {p} get the {t}?",
                 &[("p", &name(to)), ("t", thing(t))],
             ),
+            Query::EverybodyWhere | Query::EverybodyHas | Query::EverythingWhere => {
+                self.with(about_all(query), &[])
+            }
             Query::IsAt(who, place) => self.with(
                 "Is {p} {x}[| now]?",
                 &[("p", &name(who)), ("x", &at_place(place))],
@@ -232,6 +243,24 @@ impl Asking<'_> {
                 "Does {p} have the {t}[| now]?|Is it {p} who has the {t}?",
                 &[("p", &name(who)), ("t", thing(t))],
             ),
+        }
+    }
+}
+
+/// Questions about everybody or everything.
+fn about_all(query: Query) -> &'static str {
+    match query {
+        Query::EverybodyWhere => {
+            "Where is [everybody|everyone][| now]?|Tell me where [everybody|everyone] is.|Where are \
+             they all[| now]?"
+        }
+        Query::EverybodyHas => {
+            "What does [everybody|everyone] have[| now]?|Tell me what [everybody|everyone] has.|Who has \
+             what[| now]?"
+        }
+        _ => {
+            "Where is everything[| now]?|Tell me where everything is.|Where are all the things[| \
+             now]?"
         }
     }
 }

@@ -30,12 +30,15 @@ pub(super) fn answer(dice: &mut Dice, plot: &Plot, query: Query) -> (String, Exp
         Query::Why { who, aim, cause } => why(dice, plot, (who, aim, cause)),
         Query::WhoGave { from, to, thing } => {
             let noun = THINGS[thing].one;
-            let answer = format!("{} gave the {noun} to {}.", name(from), name(to));
+            let answer = format!("{} got the {noun} from {}.", name(to), name(from));
             let expected = Expected::giver(PERSONS[from].name, PERSONS[to].name);
             (answer, expected.naming(&words_of(plot, thing)))
         }
         Query::IsAt(who, place) => is_at(plot, who, place),
         Query::HasThing(who, thing) => has_thing(plot, who, thing),
+        Query::EverybodyWhere => everybody_where(plot),
+        Query::EverybodyHas => everybody_has(plot),
+        Query::EverythingWhere => everything_where(plot),
         Query::StrangerWhere(who) => {
             let answer = format!("The story does not say where {} is.", name(who));
             (answer, untold(PERSONS[who].name))
@@ -85,7 +88,7 @@ fn has_thing(plot: &Plot, who: usize, thing: usize) -> (String, Expected) {
     let spot = plot.state.spot_of(thing);
     let has = spot == Spot::Person(who);
     let word = if has { "yes" } else { "no" };
-    let answer = format!("{}, so {word}.", capital(&holding(plot, thing)));
+    let answer = format!("{}, so {word}.", capital(&whereabouts(plot, thing)));
     let denied = [PERSONS[who].name];
     let denied = if has { &[][..] } else { &denied };
     let expected = Expected::yes(has, &spot_words(spot), denied);
@@ -95,7 +98,7 @@ fn has_thing(plot: &Plot, who: usize, thing: usize) -> (String, Expected) {
 /// Where a thing is; if somebody has it, by way of where that person is.
 fn where_thing(plot: &Plot, thing: usize) -> (String, Expected) {
     let noun = THINGS[thing].one;
-    let known = holding(plot, thing);
+    let known = whereabouts(plot, thing);
     let spot = plot.state.spot_of(thing);
     let (answer, word) = match spot {
         Spot::Person(who) => {
@@ -111,11 +114,12 @@ fn where_thing(plot: &Plot, thing: usize) -> (String, Expected) {
     (capital(&answer), expected.naming(&words_of(plot, thing)))
 }
 
-/// `Tom has the ball`, `the ball is in the box`.
-fn holding(plot: &Plot, thing: usize) -> String {
+/// `the ball is with Tom`, `the ball is in the box`: first what is asked about, which leads to the
+/// rest.
+fn whereabouts(plot: &Plot, thing: usize) -> String {
     let noun = THINGS[thing].one;
     match plot.state.spot_of(thing) {
-        Spot::Person(who) => format!("{} has the {noun}", name(who)),
+        Spot::Person(who) => format!("the {noun} is with {}", name(who)),
         Spot::Container { container, .. } => {
             format!("the {noun} is in the {}", CONTAINERS[container])
         }
@@ -124,39 +128,99 @@ fn holding(plot: &Plot, thing: usize) -> String {
 }
 
 fn who_has(plot: &Plot, thing: usize) -> (String, Expected) {
-    let known = capital(&holding(plot, thing));
+    let known = capital(&whereabouts(plot, thing));
     let spot = plot.state.spot_of(thing);
     let (answer, word) = match spot {
         Spot::Person(who) => (format!("{known}."), PERSONS[who].name),
-        _ => {
-            let noun = THINGS[thing].one;
-            (format!("Nobody has the {noun}. {known}."), "nobody")
-        }
+        _ => (format!("{known}, so nobody has it."), "nobody"),
     };
     let expected = Expected::one(Class::Person, word).naming(&spot_words(spot));
     (answer, expected.naming(&words_of(plot, thing)))
 }
 
 fn what_has(plot: &Plot, who: usize) -> (String, Expected) {
+    let held = held_by(plot, who);
+    let answer = format!("{}.", having(plot, who));
+    let expected = Expected::named(Class::Thing, &nouns(&held)).naming(&[PERSONS[who].name]);
+    (answer, expected.naming(&colours(plot, &held)))
+}
+
+/// What somebody has, as it came into the story.
+fn held_by(plot: &Plot, who: usize) -> Vec<usize> {
     let things = plot.things.iter().map(|&(thing, _)| thing);
-    let held: Vec<usize> = things
+    things
         .filter(|&thing| plot.state.spot_of(thing) == Spot::Person(who))
-        .collect();
-    let all: Vec<&str> = held.iter().map(|&thing| THINGS[thing].one).collect();
-    let (words, all) = match held.is_empty() {
-        true => ("nothing".to_owned(), vec!["nothing"]),
-        false => {
-            let each: Vec<String> = all.iter().map(|noun| format!("the {noun}")).collect();
-            (listed(&each), all)
-        }
-    };
-    let answer = format!("{} has {words}.", name(who));
-    let expected = Expected::named(Class::Thing, &all).naming(&[PERSONS[who].name]);
-    let coloured: Vec<&str> = held
+        .collect()
+}
+
+/// The words for things that are held, `nothing` for none.
+fn nouns(held: &[usize]) -> Vec<&'static str> {
+    match held {
+        [] => vec!["nothing"],
+        _ => held.iter().map(|&thing| THINGS[thing].one).collect(),
+    }
+}
+
+fn colours(plot: &Plot, things: &[usize]) -> Vec<&'static str> {
+    let things = things.iter();
+    things.flat_map(|&thing| words_of(plot, thing)).collect()
+}
+
+/// `Tom has the ball and the cup`, `Tom has nothing`.
+fn having(plot: &Plot, who: usize) -> String {
+    let held = held_by(plot, who);
+    let each = held
         .iter()
-        .flat_map(|&thing| words_of(plot, thing))
+        .map(|&thing| format!("the {}", THINGS[thing].one));
+    let words = match held.is_empty() {
+        true => "nothing".to_owned(),
+        false => listed(&each.collect::<Vec<_>>()),
+    };
+    format!("{} has {words}", name(who))
+}
+
+fn everybody_where(plot: &Plot) -> (String, Expected) {
+    let place = |&who: &usize| plot.state.place_of(who);
+    let said = plot.persons.iter();
+    let said = said.map(|who| format!("{} is {}", name(*who), at_place(place(who))));
+    let pairs = plot.persons.iter();
+    let pairs = pairs.map(|who| (PERSONS[*who].name, PLACES[place(who)].name));
+    (clauses(&said.collect::<Vec<_>>()), Expected::each(pairs))
+}
+
+fn everybody_has(plot: &Plot) -> (String, Expected) {
+    let said = plot.persons.iter().map(|&who| having(plot, who));
+    let pairs = plot.persons.iter().flat_map(|&who| {
+        let nouns = nouns(&held_by(plot, who)).into_iter();
+        nouns.map(move |noun| (PERSONS[who].name, noun))
+    });
+    let held: Vec<usize> = plot
+        .persons
+        .iter()
+        .flat_map(|&who| held_by(plot, who))
         .collect();
-    (answer, expected.naming(&coloured))
+    let expected = Expected::each(pairs).naming(&colours(plot, &held));
+    (clauses(&said.collect::<Vec<_>>()), expected)
+}
+
+fn everything_where(plot: &Plot) -> (String, Expected) {
+    let things: Vec<usize> = plot.things.iter().map(|&(thing, _)| thing).collect();
+    let said = things.iter().map(|&thing| whereabouts(plot, thing));
+    let pairs = things.iter().map(|&thing| {
+        let spot = spot_words(plot.state.spot_of(thing));
+        (THINGS[thing].one, spot[0])
+    });
+    let answer = clauses(&said.collect::<Vec<_>>());
+    (
+        answer,
+        Expected::each(pairs).naming(&colours(plot, &things)),
+    )
+}
+
+/// Clauses as one sentence: `A, b, and c.`
+fn clauses(said: &[String]) -> String {
+    let (last, start) = said.split_last().expect("several were asked about");
+    capital(&format!("{}, and {last}.", start.join(", ")))
 }
 
 fn why(
