@@ -17,6 +17,8 @@ use serde_json::json;
 use skein_learning::chat::{ENTRIES, TOKENIZER_SAMPLES, Writer, tokenizer};
 use skein_learning::{Sample, World};
 
+/// Conversations of the last steps.
+const LAST: u64 = 15_000;
 /// Held-out conversations whose loss is measured during training.
 const HELD_OUT: u64 = 500;
 
@@ -38,6 +40,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     write(&folder.join("training.jsonl"), &writer, training)?;
     let late = (0..late).map(|index| world.late_training(index));
     write(&folder.join("late.jsonl"), &writer, late)?;
+    let last = (0..LAST).map(|index| world.last_training(index));
+    write(&folder.join("last.jsonl"), &writer, last)?;
     let held_out = (0..HELD_OUT).map(|index| world.held_out(index));
     write(&folder.join("held-out.jsonl"), &writer, held_out)
 }

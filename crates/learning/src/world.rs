@@ -77,6 +77,21 @@ const LATE_SHARES: Shares = [
     (Kind::Echo, 2),
 ];
 
+/// Of its last steps: tales, in which nobody may go where he is.
+const LAST_SHARES: Shares = [
+    (Kind::Story, 25),
+    (Kind::Tale, 40),
+    (Kind::Count, 2),
+    (Kind::Sum, 3),
+    (Kind::Difference, 3),
+    (Kind::Number, 5),
+    (Kind::Nature, 2),
+    (Kind::Skein, 12),
+    (Kind::Talk, 2),
+    (Kind::Outside, 4),
+    (Kind::Echo, 2),
+];
+
 /// Words, digits and marks of the longest conversation to which another part is added, for most and
 /// for long ones. With the part that follows, most stay well below the context, and nearly all of the
 /// long ones within it.
@@ -109,6 +124,7 @@ enum List {
     HeldOut = 2,
     HeldOutOf = 3,
     Late = 4,
+    Last = 5,
 }
 
 impl World {
@@ -130,6 +146,13 @@ impl World {
     pub fn late_training(&self, index: u64) -> Sample {
         let mut dice = self.dice(List::Late, &[index]);
         conversation(&mut dice, Split::Training, &LATE_SHARES)
+    }
+
+    /// The same for the last steps of a training.
+    #[must_use]
+    pub fn last_training(&self, index: u64) -> Sample {
+        let mut dice = self.dice(List::Last, &[index]);
+        conversation(&mut dice, Split::Training, &LAST_SHARES)
     }
 
     /// The held-out conversation number `index`: mixed as in training, each part held out. For

@@ -120,7 +120,13 @@ fn told(turn: &Turn) -> Vec<String> {
 fn no_story_of_training_has_the_cast_of_a_held_out_one() {
     let (world, other) = (World::new(6), World::new(7));
     let trained: BTreeSet<_> = (0..4 * COUNT)
-        .flat_map(|index| [world.training(index), world.late_training(index)])
+        .flat_map(|index| {
+            [
+                world.training(index),
+                world.late_training(index),
+                world.last_training(index),
+            ]
+        })
         .flat_map(|sample| sample.turns)
         .flat_map(|turn| told(&turn))
         .map(|text| cast_of(&text))
@@ -328,7 +334,7 @@ fn all_kinds_come_up_as_often_as_they_should() {
     for index in 0..SAMPLES {
         counts[world.training(index).kind as usize] += 1;
     }
-    for shares in [SHARES, LATE_SHARES] {
+    for shares in [SHARES, LATE_SHARES, LAST_SHARES] {
         assert_eq!(shares.map(|(_, share)| share).iter().sum::<u32>(), 100);
     }
     for (kind, share) in SHARES {
