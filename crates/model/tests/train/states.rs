@@ -220,7 +220,7 @@ fn a_run_evaluates_and_saves_as_planned() {
         let (ended, counter) = go(&mut begin(), &mut feed(), (plan, u64::MAX));
         assert_eq!((ended, counter.steps), (Ended::Finished, steps));
         let ends = (counter.saved.last(), counter.evaluated.last());
-        let last = steps as u64;
+        let last = steps;
         assert_eq!(ends, (Some(&last), Some(&last)));
     }
     // Stopped where an evaluation is due: it is made by whoever goes on.
