@@ -5,8 +5,6 @@
 //! never contracts `a * b + c` into a fused operation by itself: where [`Lanes::fma`] stands, all
 //! paths fuse; elsewhere none does.
 
-pub(crate) mod compact;
-
 use skein_base::math;
 
 /// How many lanes: the interleaving of packed weights.
@@ -96,29 +94,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_bf16(from: *const u16) -> Self;
     /// Widens sixteen signed bytes, exactly.
     unsafe fn load_i8(from: *const i8) -> Self;
-    /// Widens `units` units of [`compact`] weights to `[8 * units][16]`, but for exceptions. `tables` has 32
-    /// bytes, `from` all units, and `to` room for all that comes out.
-    #[inline(always)]
-    unsafe fn widen_compact(tables: *const u8, from: *const u8, units: usize, to: *mut f32) {
-        for unit in 0..units {
-            for step in 0..compact::STEPS {
-                for lane in 0..LANES {
-                    let (upper, place) = compact::place(step, lane);
-                    let half = usize::from(upper);
-                    // SAFETY: the contract of `Lanes`: whole units, tables, and room for what comes out.
-                    unsafe {
-                        let from = from.add(unit * compact::UNIT_BYTES);
-                        let low = *from.add(half * compact::HALF + place);
-                        let codes = *from.add(2 * compact::HALF + place);
-                        let code = usize::from(codes >> (4 * half) & 15);
-                        let bits = compact::compose(low, *tables.add(code), *tables.add(16 + code));
-                        let value = f32::from_bits(u32::from(bits) << 16);
-                        *to.add((unit * compact::STEPS + step) * LANES + lane) = value;
-                    }
-                }
-            }
-        }
-    }
     unsafe fn store(self, to: *mut f32);
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -347,8 +322,7 @@ mod x86 {
 
     use skein_base::math::ROUND_MAGIC;
 
-    use super::compact::{HALF, STEPS, UNIT_BYTES};
-    use super::{LANES, Lanes};
+    use super::Lanes;
 
     /// Two registers of eight lanes.
     #[derive(Clone, Copy)]
@@ -406,57 +380,6 @@ mod x86 {
                     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
                     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
                 )
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn widen_compact(tables: *const u8, from: *const u8, units: usize, to: *mut f32) {
-            // SAFETY: the contract of `Lanes`: whole units, tables, and room for what comes out.
-            unsafe {
-                let exponent_low = _mm256_broadcastsi128_si256(_mm_loadu_si128(tables.cast()));
-                let exponent_high =
-                    _mm256_broadcastsi128_si256(_mm_loadu_si128(tables.add(16).cast()));
-                let nibble = _mm256_set1_epi8(0x0f);
-                let sign = _mm256_set1_epi8(-128);
-                let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-                for unit in 0..units {
-                    let from = from.add(unit * UNIT_BYTES);
-                    // Outputs 0 to 7, then 8 to 15.
-                    for part in 0..2 {
-                        let codes: __m256i =
-                            _mm256_loadu_si256(from.add(2 * HALF + 32 * part).cast());
-                        for half in 0..2 {
-                            let bytes: __m256i =
-                                _mm256_loadu_si256(from.add(half * HALF + 32 * part).cast());
-                            let codes = match half {
-                                0 => codes,
-                                _ => _mm256_srli_epi16::<4>(codes),
-                            };
-                            let codes = _mm256_and_si256(codes, nibble);
-                            let low = _mm256_or_si256(
-                                _mm256_andnot_si256(sign, bytes),
-                                _mm256_shuffle_epi8(exponent_low, codes),
-                            );
-                            let high = _mm256_or_si256(
-                                _mm256_and_si256(sign, bytes),
-                                _mm256_shuffle_epi8(exponent_high, codes),
-                            );
-                            let step = unit * STEPS + half * STEPS / 2;
-                            let to = to.add(step * LANES + 8 * part);
-                            let pairs = [
-                                _mm256_unpacklo_epi8(low, high),
-                                _mm256_unpackhi_epi8(low, high),
-                            ];
-                            for (pair, words) in pairs.into_iter().enumerate() {
-                                let to = to.add(2 * pair * LANES);
-                                let first = _mm256_slli_epi32::<16>(words);
-                                let second = _mm256_and_si256(words, upper);
-                                _mm256_storeu_si256(to.cast(), first);
-                                _mm256_storeu_si256(to.add(LANES).cast(), second);
-                            }
-                        }
-                    }
-                }
             }
         }
 
@@ -574,53 +497,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn widen_compact(tables: *const u8, from: *const u8, units: usize, to: *mut f32) {
-            // SAFETY: the contract of `Lanes`: whole units, tables, and room for what comes out.
-            unsafe {
-                let exponent_low = _mm512_broadcast_i32x4(_mm_loadu_si128(tables.cast()));
-                let exponent_high = _mm512_broadcast_i32x4(_mm_loadu_si128(tables.add(16).cast()));
-                let nibble = _mm512_set1_epi8(0x0f);
-                let fraction = _mm512_set1_epi8(0x7f);
-                let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-                for unit in 0..units {
-                    let from = from.add(unit * UNIT_BYTES);
-                    let codes = _mm512_loadu_si512(from.add(2 * HALF).cast());
-                    for half in 0..2 {
-                        let bytes = _mm512_loadu_si512(from.add(half * HALF).cast());
-                        let codes = match half {
-                            0 => codes,
-                            _ => _mm512_srli_epi16::<4>(codes),
-                        };
-                        let codes = _mm512_and_si512(codes, nibble);
-                        // The exponent's part, and of the other byte what the mask has, or has not.
-                        let low = _mm512_ternarylogic_epi32::<0xec>(
-                            bytes,
-                            _mm512_shuffle_epi8(exponent_low, codes),
-                            fraction,
-                        );
-                        let high = _mm512_ternarylogic_epi32::<0xdc>(
-                            bytes,
-                            _mm512_shuffle_epi8(exponent_high, codes),
-                            fraction,
-                        );
-                        let to = to.add((unit * STEPS + half * STEPS / 2) * LANES);
-                        let pairs = [
-                            _mm512_unpacklo_epi8(low, high),
-                            _mm512_unpackhi_epi8(low, high),
-                        ];
-                        for (pair, words) in pairs.into_iter().enumerate() {
-                            let to = to.add(2 * pair * LANES);
-                            let first = _mm512_slli_epi32::<16>(words);
-                            let second = _mm512_and_si512(words, upper);
-                            _mm512_storeu_si512(to.cast(), first);
-                            _mm512_storeu_si512(to.add(LANES).cast(), second);
-                        }
-                    }
-                }
-            }
-        }
-
-        #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: the contract of `Lanes`: room for sixteen values, an unaligned store.
             unsafe { _mm512_storeu_ps(to, self.0) }
@@ -710,9 +586,9 @@ macro_rules! dispatch {
                 unsafe { $body::<$crate::lanes::Avx2Lanes>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx2,fma")]
             unsafe fn avx512($($arg: $type),*) {
-                // SAFETY: the caller's contract, with AVX-512F and AVX-512BW enabled here.
+                // SAFETY: the caller's contract, with AVX-512F enabled here.
                 unsafe { $body::<$crate::lanes::Avx512Lanes>($($arg),*) }
             }
             #[cfg(target_arch = "aarch64")]
@@ -729,7 +605,7 @@ macro_rules! dispatch {
                 // SAFETY: the caller says that the machine has AVX2 and FMA.
                 #[cfg(target_arch = "x86_64")]
                 $crate::lanes::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: the caller says that the machine has AVX-512F and AVX-512BW.
+                // SAFETY: the caller says that the machine has AVX-512F.
                 #[cfg(target_arch = "x86_64")]
                 $crate::lanes::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.

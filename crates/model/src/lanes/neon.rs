@@ -4,8 +4,7 @@ use std::arch::aarch64::*;
 
 use skein_base::math::ROUND_MAGIC;
 
-use super::compact::{HALF, STEPS, UNIT_BYTES};
-use super::{LANES, Lanes};
+use super::Lanes;
 
 /// Four registers of four lanes.
 #[derive(Clone, Copy)]
@@ -78,42 +77,6 @@ impl Lanes for NeonLanes {
                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
                 vcvtq_f32_s32(vmovl_high_s16(high)),
             ])
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn widen_compact(tables: *const u8, from: *const u8, units: usize, to: *mut f32) {
-        // SAFETY: the contract of `Lanes`: whole units, tables, and room for what comes out.
-        unsafe {
-            let (exponent_low, exponent_high) = (vld1q_u8(tables), vld1q_u8(tables.add(16)));
-            let (nibble, sign) = (vdupq_n_u8(0x0f), vdupq_n_u8(0x80));
-            let upper = vdupq_n_u32(0xffff_0000);
-            for unit in 0..units {
-                let from = from.add(unit * UNIT_BYTES);
-                // Four outputs at a time.
-                for part in 0..4 {
-                    let codes = vld1q_u8(from.add(2 * HALF + 16 * part));
-                    for half in 0..2 {
-                        let bytes = vld1q_u8(from.add(half * HALF + 16 * part));
-                        let codes = match half {
-                            0 => vandq_u8(codes, nibble),
-                            _ => vshrq_n_u8::<4>(codes),
-                        };
-                        let low = vorrq_u8(vbicq_u8(bytes, sign), vqtbl1q_u8(exponent_low, codes));
-                        let high =
-                            vorrq_u8(vandq_u8(bytes, sign), vqtbl1q_u8(exponent_high, codes));
-                        let step = unit * STEPS + half * STEPS / 2;
-                        let to = to.add(step * LANES + 4 * part).cast::<u32>();
-                        let pairs = [vzip1q_u8(low, high), vzip2q_u8(low, high)];
-                        for (pair, words) in pairs.into_iter().enumerate() {
-                            let to = to.add(2 * pair * LANES);
-                            let words = vreinterpretq_u32_u8(words);
-                            vst1q_u32(to, vshlq_n_u32::<16>(words));
-                            vst1q_u32(to.add(LANES), vandq_u32(words, upper));
-                        }
-                    }
-                }
-            }
         }
     }
 
