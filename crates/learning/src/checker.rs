@@ -22,7 +22,7 @@
 //! must be there, no other of its class may be, and of the small world only what the answer may name
 //! ([`Expected::names`]); numbers are read as numbers, and every calculation on the way (`7+8=15`)
 //! must be right. Facts, small talk and refusals are judged by their phrases, which come with the
-//! question, and so do words that are to be said again.
+//! question; of words that are to be said again, all must be said and no others.
 
 mod grammar;
 mod judge;

@@ -78,13 +78,11 @@ impl Question<'_> {
     }
 
     fn all_things(&self) -> Expected {
-        let spots: Vec<_> = self.scene.spots.iter().collect();
-        let pairs = spots.iter().map(|&(&thing, spot)| (thing, spot.words()[0]));
-        let mut expected = Expected::each(pairs);
-        for (thing, _) in spots {
-            expected = expected.naming(&self.described(thing));
-        }
-        expected
+        let spots = &self.scene.spots;
+        let pairs = spots.iter().map(|(&thing, spot)| (thing, spot.words()[0]));
+        spots.keys().fold(Expected::each(pairs), |expected, thing| {
+            expected.naming(&self.described(thing))
+        })
     }
 
     fn all_belongings(&self) -> Expected {
