@@ -5,7 +5,11 @@
 //! never contracts `a * b + c` into a fused operation by itself: where [`Lanes::fma`] stands, all
 //! paths fuse; elsewhere none does.
 
+pub(crate) mod compact;
+
 use skein_base::math;
+
+use self::compact::CompactLanes;
 
 /// How many lanes: the interleaving of packed weights.
 pub(crate) const LANES: usize = 16;
@@ -83,7 +87,7 @@ impl InstructionSet {
 /// The methods of an implementation may only be called where its instruction set is enabled:
 /// inside a function with that `target_feature`, reached after run-time detection. Pointers must
 /// be valid for sixteen elements; they need no alignment.
-pub(crate) trait Lanes: Copy {
+pub(crate) trait Lanes: CompactLanes {
     /// How many rows a register tile of this instruction set has.
     const TILE_ROWS: usize;
 
@@ -209,7 +213,7 @@ pub(crate) fn largest(mut lanes: [f32; LANES]) -> f32 {
 
 /// The portable lanes.
 #[derive(Clone, Copy)]
-pub(crate) struct ScalarLanes([f32; LANES]);
+pub(crate) struct ScalarLanes(pub(crate) [f32; LANES]);
 
 impl ScalarLanes {
     #[inline(always)]
@@ -586,9 +590,9 @@ macro_rules! dispatch {
                 unsafe { $body::<$crate::lanes::Avx2Lanes>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx2,fma")]
+            #[target_feature(enable = "avx512f,avx512bw,avx2,fma")]
             unsafe fn avx512($($arg: $type),*) {
-                // SAFETY: the caller's contract, with AVX-512F enabled here.
+                // SAFETY: the caller's contract, with AVX-512F and AVX-512BW enabled here.
                 unsafe { $body::<$crate::lanes::Avx512Lanes>($($arg),*) }
             }
             #[cfg(target_arch = "aarch64")]
@@ -605,7 +609,7 @@ macro_rules! dispatch {
                 // SAFETY: the caller says that the machine has AVX2 and FMA.
                 #[cfg(target_arch = "x86_64")]
                 $crate::lanes::InstructionSet::Avx2 => unsafe { avx2($($arg),*) },
-                // SAFETY: the caller says that the machine has AVX-512F.
+                // SAFETY: the caller says that the machine has AVX-512F and AVX-512BW.
                 #[cfg(target_arch = "x86_64")]
                 $crate::lanes::InstructionSet::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.

@@ -20,11 +20,22 @@ pub struct Product {
     scratch: Activations,
 }
 
+/// `bf16` weights about as they are in models: sums of four even values.
+fn normal(random: &mut Random, count: usize) -> Vec<u16> {
+    let even = |bits: u64| (bits & 0xffff) as f32 / 65_536.0 - 0.5;
+    let value = |bits: u64| (0..4).map(|part| even(bits >> (16 * part))).sum::<f32>();
+    let mut values = || ((value(random.next()) * 0.02).to_bits() >> 16) as u16;
+    (0..count).map(|_| values()).collect()
+}
+
 impl Product {
     /// `outputs * inputs` weights of a format, for `rows` rows of activations.
     pub fn new(dtype: Dtype, [outputs, inputs]: [usize; 2], rows: usize) -> Self {
         let mut random = Random::new(7);
-        let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
+        let mut matrix = match dtype {
+            Dtype::Bf16 => Matrix::compact(outputs, inputs),
+            _ => Matrix::zeroed(outputs, inputs, dtype),
+        };
         let packer = matrix.packer();
         for first in (0..outputs).step_by(LANES) {
             let count = LANES.min(outputs - first);
@@ -42,7 +53,8 @@ impl Product {
                         packer.pack_blocks(first, &bytes);
                     }
                     None if dtype == Dtype::Bf16 => {
-                        packer.pack_bf16(first, &vec![0x3c00; count * inputs]);
+                        let fits = packer.pack_bf16(first, &normal(&mut random, count * inputs));
+                        assert!(fits, "as weights of models are");
                     }
                     None => packer.pack_f32(first, &vec![0.01; count * inputs]),
                 }

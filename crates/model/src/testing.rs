@@ -164,10 +164,10 @@ pub(crate) struct RandomModel {
 }
 
 #[derive(Debug)]
-struct RandomTensor {
-    dtype: Dtype,
-    shape: Vec<u64>,
-    values: Vec<f32>,
+pub(crate) struct RandomTensor {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) values: Vec<f32>,
 }
 
 impl WeightSource for RandomModel {

@@ -6,12 +6,18 @@
 //!
 //! Sixteen outputs are interleaved in memory (a *panel*: `[k][16]`), so that vector lanes are
 //! outputs and a thread reads contiguous streams. With few rows several panels are walked abreast:
-//! one chain of multiply-adds would wait for its own latency instead of for memory.
+//! one chain of multiply-adds would wait for its own latency instead of for memory. `bf16` weights take twelve bits
+//! each where they can ([`compact`]).
+
+pub(crate) mod compact;
+mod compact_rows;
 
 use std::ops::Range;
 
 use skein_weights::Dtype;
 
+use self::compact::{CompactMatrix, CompactPacker};
+use self::compact_rows::compact_rows;
 use super::quantised;
 use super::quantised::activations::Activations;
 use super::quantised::packed::{BlockMatrix, BlockPacker};
@@ -46,6 +52,7 @@ pub(crate) struct Matrix {
 enum Data {
     F32(Buffer<f32>),
     Bf16(Buffer<u16>),
+    Compact(CompactMatrix),
     Blocks(BlockMatrix),
 }
 
@@ -93,6 +100,15 @@ impl Matrix {
         }
     }
 
+    /// The same for `bf16` in twelve bits, if they will do: [`Packer::pack_bf16`] tells.
+    pub(crate) fn compact(outputs: usize, inputs: usize) -> Self {
+        Self {
+            outputs,
+            inputs,
+            data: Data::Compact(CompactMatrix::zeroed(outputs, inputs)),
+        }
+    }
+
     pub(crate) fn outputs(&self) -> usize {
         self.outputs
     }
@@ -106,6 +122,7 @@ impl Matrix {
         match &self.data {
             Data::F32(data) => data.as_slice().len() as u64 * 4,
             Data::Bf16(data) => data.as_slice().len() as u64 * 2,
+            Data::Compact(data) => data.bytes(),
             Data::Blocks(data) => data.bytes(),
         }
     }
@@ -115,7 +132,7 @@ impl Matrix {
     pub(crate) fn blocks(&self) -> Option<&BlockMatrix> {
         match &self.data {
             Data::Blocks(data) => Some(data),
-            Data::F32(_) | Data::Bf16(_) => None,
+            Data::F32(_) | Data::Bf16(_) | Data::Compact(_) => None,
         }
     }
 
@@ -124,6 +141,7 @@ impl Matrix {
         let data = match &mut self.data {
             Data::F32(data) => PackerData::F32(SharedMut::new(data.as_mut_slice())),
             Data::Bf16(data) => PackerData::Bf16(SharedMut::new(data.as_mut_slice())),
+            Data::Compact(data) => PackerData::Compact(data.packer()),
             Data::Blocks(data) => PackerData::Blocks(data.packer()),
         };
         Packer {
@@ -137,6 +155,7 @@ impl Matrix {
         match &self.data {
             Data::F32(data) => self.unpack(data, output, to),
             Data::Bf16(data) => self.unpack(data, output, to),
+            Data::Compact(data) => data.unpack_row(output, to),
             Data::Blocks(data) => data.unpack_row(output, to),
         }
     }
@@ -159,6 +178,7 @@ pub(crate) struct Packer {
 enum PackerData {
     F32(SharedMut<f32>),
     Bf16(SharedMut<u16>),
+    Compact(CompactPacker),
     Blocks(BlockPacker),
 }
 
@@ -176,16 +196,22 @@ impl Packer {
         unsafe { interleave(data, self.inputs, output, rows) }
     }
 
-    /// As [`Self::pack_f32`], for `bf16`.
+    /// As [`Self::pack_f32`], for `bf16`. `false`: the matrix was to be [compact](Matrix::compact) and cannot be.
     ///
     /// # Safety
     /// As for [`Self::pack_f32`], the matrix being of `bf16`.
-    pub(crate) unsafe fn pack_bf16(&self, output: usize, rows: &[u16]) {
-        let PackerData::Bf16(data) = &self.data else {
-            unreachable!("the caller's promise")
-        };
-        // SAFETY: the caller's promise.
-        unsafe { interleave(data, self.inputs, output, rows) }
+    #[must_use]
+    pub(crate) unsafe fn pack_bf16(&self, output: usize, rows: &[u16]) -> bool {
+        match &self.data {
+            PackerData::Bf16(data) => {
+                // SAFETY: the caller's promise.
+                unsafe { interleave(data, self.inputs, output, rows) };
+                true
+            }
+            // SAFETY: the caller's promise.
+            PackerData::Compact(packer) => unsafe { packer.pack(output, rows) },
+            PackerData::F32(_) | PackerData::Blocks(_) => unreachable!("the caller's promise"),
+        }
     }
 
     /// As [`Self::pack_f32`], for rows of blocks as they are stored.
@@ -359,6 +385,7 @@ unsafe fn job_body<L: Lanes>(job: &Job<'_>) {
         match &job.w.data {
             Data::F32(data) if job.x.count < BLOCKED_ROWS => few_rows::<L, f32>(job, data),
             Data::Bf16(data) if job.x.count < BLOCKED_ROWS => few_rows::<L, u16>(job, data),
+            Data::Compact(data) if job.x.count < BLOCKED_ROWS => compact_rows::<L>(job, data),
             _ => many_rows::<L>(job),
         }
     }
@@ -682,18 +709,25 @@ unsafe fn group_step<L: Lanes>(
 ) {
     let (rows, inputs) = (job.x.count, job.w.inputs);
     let mut weights = [std::ptr::null::<f32>(); GROUP];
-    for (index, weights) in weights.iter_mut().enumerate().take(group) {
+    let rooms = scratch.chunks_exact_mut(STEP * LANES);
+    for (index, (weights, to)) in weights.iter_mut().zip(rooms).enumerate().take(group) {
         let start = ((panel + index) * inputs + k) * LANES;
         *weights = match &job.w.data {
             Data::F32(data) => data.as_slice()[start..start + count * LANES].as_ptr(),
             Data::Bf16(data) => {
                 let from = &data.as_slice()[start..start + count * LANES];
-                let to = &mut scratch[index * STEP * LANES..][..count * LANES];
-                for (from, to) in from.chunks_exact(LANES).zip(to.chunks_exact_mut(LANES)) {
-                    // SAFETY: chunks of sixteen.
-                    unsafe { L::load_bf16(from.as_ptr()).store(to.as_mut_ptr()) };
+                let room = to.as_mut_ptr();
+                for (step, from) in from.chunks_exact(LANES).enumerate() {
+                    // SAFETY: chunks of sixteen, and room for a step of as many.
+                    unsafe { L::load_bf16(from.as_ptr()).store(room.add(step * LANES)) };
                 }
-                to.as_ptr()
+                room
+            }
+            Data::Compact(data) => {
+                let room = to.as_mut_ptr();
+                // SAFETY: there is room for a step, which is of whole units; the inputs exist.
+                unsafe { data.widen::<L>(panel + index, [k, count], room) };
+                room
             }
             Data::Blocks(_) => unreachable!("blocks have a product of their own"),
         };

@@ -1,5 +1,6 @@
 //! From canonical tensors to packed weights.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use skein_weights::profile::{Mlp, NormKind, Positions};
@@ -237,26 +238,53 @@ impl<'a> Loader<'a> {
         let outputs = sources.iter().map(Named::rows).sum();
         let stored = sources.iter().map(|source| source.tensor.dtype());
         let dtype = self.format.unwrap_or_else(|| Dtype::common(stored));
-        let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
+        if dtype == Dtype::Bf16 {
+            let compact = Matrix::compact(outputs, inputs);
+            if let Some(matrix) = self.filled(compact, sources, dtype)? {
+                return Ok(matrix);
+            }
+        }
+        let plain = Matrix::zeroed(outputs, inputs, dtype);
+        let matrix = self.filled(plain, sources, dtype)?;
+        Ok(matrix.expect("plain weights fit"))
+    }
+
+    /// The matrix with its weights read; `None` if it is to be compact and they do not fit.
+    fn filled(
+        &self,
+        mut matrix: Matrix,
+        sources: &[Named<'_>],
+        dtype: Dtype,
+    ) -> Result<Option<Matrix>, LoadError> {
+        let (outputs, inputs) = (matrix.outputs(), matrix.inputs());
         let packer = matrix.packer();
         let failure = Mutex::new(None);
+        let fit = AtomicBool::new(true);
         self.pool.each(outputs.div_ceil(BLOCK_OUTPUTS), &|block| {
             let first = block * BLOCK_OUTPUTS;
             let last = outputs.min(first + BLOCK_OUTPUTS);
+            if !fit.load(Ordering::Relaxed) {
+                return;
+            }
             // SAFETY: the matrix is of `dtype` and borrowed by `packer`; each block is one thread's.
-            let result = unsafe { pack(sources, [first, last], inputs, dtype, &packer) };
-            if let Err(error) = result {
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            match unsafe { pack(sources, [first, last], inputs, dtype, &packer) } {
+                Ok(fits) => {
+                    fit.fetch_and(fits, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
             }
         });
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(matrix),
+            None => Ok(fit.into_inner().then_some(matrix)),
         }
     }
 }
 
-/// Reads rows `range` of the stacked `sources` and packs them.
+/// Reads rows `range` of the stacked `sources` and packs them. `false`: they do not fit, as
+/// [`Packer::pack_bf16`] says.
 ///
 /// # Safety
 /// As for [`Packer::pack_f32`]; the matrix is of `dtype` and has `inputs`.
@@ -266,9 +294,9 @@ unsafe fn pack(
     inputs: usize,
     dtype: Dtype,
     packer: &Packer,
-) -> Result<(), LoadError> {
+) -> Result<bool, LoadError> {
     let first = range[0];
-    match (dtype, dtype.blocks()) {
+    let fits = match (dtype, dtype.blocks()) {
         (_, Some(format)) => {
             let finite = |bytes: &[u8]| scales_are_finite(format, bytes);
             let width = format.row_bytes(inputs);
@@ -277,21 +305,23 @@ unsafe fn pack(
             })?;
             // SAFETY: the caller's.
             unsafe { packer.pack_blocks(first, &rows) };
+            true
         }
         (Dtype::Bf16, None) => {
             let finite = |row: &[u16]| row.iter().all(|bits| bits.widen().is_finite());
             let rows = read_block(sources, range, inputs, finite, |t, r, o| t.read_bf16(r, o))?;
             // SAFETY: the caller's.
-            unsafe { packer.pack_bf16(first, &rows) };
+            unsafe { packer.pack_bf16(first, &rows) }
         }
         (_, None) => {
             let finite = |row: &[f32]| row.iter().all(|value| value.is_finite());
             let rows = read_block(sources, range, inputs, finite, |t, r, o| t.read_f32(r, o))?;
             // SAFETY: the caller's.
             unsafe { packer.pack_f32(first, &rows) };
+            true
         }
-    }
-    Ok(())
+    };
+    Ok(fits)
 }
 
 /// Whether no block's scale is an infinity or NaN: exponent bits all set, as `f16`.

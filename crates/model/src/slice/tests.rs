@@ -1,7 +1,9 @@
 use super::*;
 use crate::kv::{KvFormat, KvPages, PAGE_POSITIONS};
-use crate::testing::{FAMILIES, Random, RandomModel, digest, profile, same_bits};
+use crate::testing::{FAMILIES, Random, RandomModel, RandomTensor, digest, profile, same_bits};
 use skein_weights::profile::Family;
+use skein_weights::source::{CanonicalTensor, ReadError};
+use skein_weights::{Part, WeightSource};
 
 /// A model cut into slices, each with its own KV.
 struct Cut {
@@ -18,11 +20,11 @@ struct Way {
 }
 
 impl Cut {
-    fn new(source: &RandomModel, kv_format: KvFormat, way: Way) -> Self {
+    fn new(source: &dyn WeightSource, kv_format: KvFormat, way: Way) -> Self {
         let pool = Arc::new(Pool::new(way.threads));
-        let cut = Slice::even(source.profile.layers, way.slices).expect("slices fit the layers");
+        let cut = Slice::even(source.profile().layers, way.slices).expect("slices fit the layers");
         let load = |slice: Slice| {
-            let kv = KvPages::new(&source.profile, &slice, kv_format, 64 << 20);
+            let kv = KvPages::new(source.profile(), &slice, kv_format, 64 << 20);
             let model = SliceModel::load(source, slice, None, Arc::clone(&pool)).expect("loads");
             (model.with_instruction_set(way.set), kv)
         };
@@ -100,7 +102,7 @@ fn tokens(seed: u64, count: usize) -> Vec<u32> {
     (0..count).map(|_| random.below(307) as u32).collect()
 }
 
-fn reference(source: &RandomModel, kv: KvFormat, ids: &[u32]) -> Vec<f32> {
+fn reference(source: &dyn WeightSource, kv: KvFormat, ids: &[u32]) -> Vec<f32> {
     let set = InstructionSet::detect();
     let way = Way {
         slices: 1,
@@ -109,6 +111,69 @@ fn reference(source: &RandomModel, kv: KvFormat, ids: &[u32]) -> Vec<f32> {
         set,
     };
     Cut::new(source, kv, way).logits(ids, ids.len())
+}
+
+/// A model whose matrices have too many exponents for twelve bits a weight; perhaps with a weight that is no number.
+#[derive(Debug)]
+struct Wide {
+    model: RandomModel,
+    broken: bool,
+}
+
+impl WeightSource for Wide {
+    fn profile(&self) -> &Profile {
+        &self.model.profile
+    }
+
+    fn tensor(&self, part: Part, name: &str) -> Result<Box<dyn CanonicalTensor + '_>, ReadError> {
+        let tensor = self.model.tensor(part, name)?;
+        let shape = tensor.shape().to_vec();
+        let rows = if shape.len() == 1 { 1 } else { shape[0] };
+        let mut values = vec![0.0; shape.iter().product::<u64>() as usize];
+        tensor.read_f32(0..rows, &mut values)?;
+        if shape.len() == 2 {
+            for (at, value) in values.iter_mut().enumerate() {
+                *value *= f32::from_bits(((at * 37 % 61) as u32 + 80) << 23);
+            }
+            if self.broken && name == "mlp_down.weight" {
+                *values.last_mut().expect("weights") = f32::INFINITY;
+            }
+        }
+        let dtype = self.model.dtype;
+        Ok(Box::new(RandomTensor {
+            dtype,
+            shape,
+            values,
+        }))
+    }
+}
+
+#[test]
+fn weights_with_many_exponents_stay_as_they_are() {
+    let wide = |dtype, broken| Wide {
+        model: RandomModel {
+            profile: profile(Family::Llama),
+            dtype,
+        },
+        broken,
+    };
+    let ids = tokens(9, 21);
+    let kv = KvFormat::F32;
+    let expected = reference(&wide(Dtype::F32, false), kv, &ids);
+    let found = reference(&wide(Dtype::Bf16, false), kv, &ids);
+    same_bits(&found, &expected, "plain bf16");
+    let load = |source: &dyn WeightSource| {
+        let slice = Slice::whole(source.profile().layers);
+        SliceModel::load(source, slice, None, Arc::new(Pool::new(2)))
+    };
+    let bytes = |source: &dyn WeightSource| load(source).expect("loads").weight_bytes();
+    let narrow = wide(Dtype::Bf16, false).model;
+    assert!(bytes(&wide(Dtype::Bf16, false)) > bytes(&narrow));
+    let refused = load(&wide(Dtype::Bf16, true)).map(drop);
+    assert!(
+        matches!(&refused, Err(LoadError::NotFinite { name, .. }) if name == "mlp_down.weight"),
+        "{refused:?}"
+    );
 }
 
 /// The same bits for any cut, chunking, thread count and instruction set.

@@ -24,16 +24,31 @@ fn to_bf16(values: &[f32]) -> Vec<u16> {
     values.iter().map(|v| (v.to_bits() >> 16) as u16).collect()
 }
 
-fn pack(w: &[f32], outputs: usize, inputs: usize, dtype: Dtype) -> Matrix {
-    let mut matrix = Matrix::zeroed(outputs, inputs, dtype);
+/// How floats are held.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Held {
+    F32,
+    Bf16,
+    Compact,
+}
+
+fn pack(w: &[f32], outputs: usize, inputs: usize, held: Held) -> Matrix {
+    let mut matrix = match held {
+        Held::F32 => Matrix::zeroed(outputs, inputs, Dtype::F32),
+        Held::Bf16 => Matrix::zeroed(outputs, inputs, Dtype::Bf16),
+        Held::Compact => Matrix::compact(outputs, inputs),
+    };
     let packer = matrix.packer();
-    match dtype {
-        // SAFETY: this thread alone packs, in the matrix's own format.
-        Dtype::F32 => unsafe { packer.pack_f32(0, w) },
+    let fits = match held {
+        Held::F32 => {
+            // SAFETY: this thread alone packs, in the matrix's own format.
+            unsafe { packer.pack_f32(0, w) };
+            true
+        }
         // SAFETY: as above.
-        Dtype::Bf16 => unsafe { packer.pack_bf16(0, &to_bf16(w)) },
-        Dtype::Q8 | Dtype::Q4 => unreachable!("blocks have tests of their own"),
-    }
+        Held::Bf16 | Held::Compact => unsafe { packer.pack_bf16(0, &to_bf16(w)) },
+    };
+    assert!(fits);
     matrix
 }
 
@@ -66,9 +81,9 @@ fn invariance_of_every_path() {
             .map(|v| f32::from_bits(v.to_bits() & 0xffff_0000))
             .collect();
         let bias = random.values(outputs, 1.0);
-        for dtype in [Dtype::F32, Dtype::Bf16] {
-            let w = if dtype == Dtype::F32 { &w } else { &truncated };
-            let matrix = pack(w, outputs, inputs, dtype);
+        for held in [Held::F32, Held::Bf16, Held::Compact] {
+            let w = if held == Held::F32 { &w } else { &truncated };
+            let matrix = pack(w, outputs, inputs, held);
             let expected = reference(&x, w, inputs, Some(&bias));
             for set in InstructionSet::available() {
                 for threads in [1, 2, 3] {
@@ -82,7 +97,7 @@ fn invariance_of_every_path() {
                         let x = Rows::new(&x[..rows * inputs], inputs);
                         multiply(&pool, set, x, &matrix, epilogue, &mut out);
                         let what = format!(
-                            "{outputs}x{inputs} {dtype} {set:?} {threads} threads, {rows} rows"
+                            "{outputs}x{inputs} {held:?} {set:?} {threads} threads, {rows} rows"
                         );
                         same_bits(&out, &expected[..rows * outputs], &what);
                     }
@@ -100,8 +115,13 @@ fn golden_digest() {
     let (outputs, inputs, rows) = (96, 896, 9);
     let x = random.awkward(rows * inputs);
     let w = random.awkward(outputs * inputs);
-    for (dtype, golden) in [(Dtype::F32, GOLDEN_F32), (Dtype::Bf16, GOLDEN_BF16)] {
-        let matrix = pack(&w, outputs, inputs, dtype);
+    let golden = [
+        (Held::F32, GOLDEN_F32),
+        (Held::Bf16, GOLDEN_BF16),
+        (Held::Compact, GOLDEN_BF16),
+    ];
+    for (held, golden) in golden {
+        let matrix = pack(&w, outputs, inputs, held);
         for set in InstructionSet::available() {
             let mut out = vec![0.0; rows * outputs];
             multiply(
@@ -112,7 +132,7 @@ fn golden_digest() {
                 STORE,
                 &mut out,
             );
-            assert_eq!(digest(&out), golden, "{dtype} on {set:?}");
+            assert_eq!(digest(&out), golden, "{held:?} on {set:?}");
         }
     }
 }
@@ -124,7 +144,7 @@ const GOLDEN_BF16: &str = "2e29ddada7b37cc2";
 fn accumulate_adds_to_what_is_there() {
     let mut random = Random::new(5);
     let (x, w) = (random.values(2 * 20, 1.0), random.values(24 * 20, 1.0));
-    let matrix = pack(&w, 24, 20, Dtype::F32);
+    let matrix = pack(&w, 24, 20, Held::F32);
     let before = random.values(2 * 24, 1.0);
     let product = reference(&x, &w, 20, None);
     let mut out = before.clone();
@@ -149,7 +169,7 @@ fn accumulate_adds_to_what_is_there() {
 fn rows_come_back_out_of_the_packing() {
     let mut random = Random::new(6);
     let w = random.values(37 * 24, 1.0);
-    let matrix = pack(&w, 37, 24, Dtype::F32);
+    let matrix = pack(&w, 37, 24, Held::F32);
     let mut row = vec![0.0; 24];
     for output in 0..37 {
         matrix.unpack_row(output, &mut row);

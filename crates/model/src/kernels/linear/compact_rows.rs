@@ -1,0 +1,174 @@
+//! Few rows over [compact](super::compact) weights, which are widened in registers.
+
+use super::compact::{CompactMatrix, Stream, UNIT_STEP};
+use super::{Job, RUN, by_height, tile_height};
+use crate::lanes::compact::{HALF_STEPS, STEPS, UNIT_BYTES};
+use crate::lanes::{LANES, Lanes, prefetch};
+use crate::memory::CACHE_LINE;
+
+/// Up to so many rows walk the two panels of a [pair](super::compact) abreast, as one stream; the sums of more would
+/// not stay in registers.
+const PAIR_ROWS: usize = 4;
+/// How far ahead memory is asked for, in bytes of a panel's own units.
+const AHEAD: usize = 32 * UNIT_STEP;
+
+/// All rows over each panel of compact weights: they stream through once, from memory.
+///
+/// # Safety
+/// As for [`super::run_job`].
+#[inline(always)]
+pub(super) unsafe fn compact_rows<L: Lanes>(job: &Job<'_>, data: &CompactMatrix) {
+    let mut panel = job.first;
+    while panel < job.last {
+        let pair = panel + 2 <= job.last && job.x.count <= PAIR_ROWS;
+        let mut row = 0;
+        while row < job.x.count {
+            row += by_height!(tile_height::<L>(job.x.count - row), R => {
+                // SAFETY: a tile is at most as high as rows are left; a pair is two panels of the job.
+                unsafe {
+                    if pair {
+                        rows_of_panels::<L, R, 2>(job, data, row, panel);
+                    } else {
+                        rows_of_panels::<L, R, 1>(job, data, row, panel);
+                    }
+                }
+                R
+            });
+        }
+        panel += if pair { 2 } else { 1 };
+    }
+}
+
+/// The same sums in the same order as [`super::tile`] has them.
+///
+/// # Safety
+/// As for [`super::run_job`]; rows `row..row + R` and panels `panel..panel + P` exist.
+#[inline(always)]
+unsafe fn rows_of_panels<L: Lanes, const R: usize, const P: usize>(
+    job: &Job<'_>,
+    data: &CompactMatrix,
+    row: usize,
+    panel: usize,
+) {
+    let inputs = job.w.inputs;
+    // SAFETY: a row has `inputs` values, a panel a unit for each eight of them, a begun one too.
+    unsafe {
+        let x = job.x.data.as_ptr().add(row * inputs);
+        let mut streams = [data.stream::<L>(panel); P];
+        // No closures here: they would be compiled without the instruction set.
+        let mut p = 1;
+        while p < P {
+            streams[p] = data.stream::<L>(panel + p);
+            p += 1;
+        }
+        let mut total = [[L::splat(0.0); R]; P];
+        let mut start = 0;
+        while start < inputs {
+            let end = (start + RUN).min(inputs);
+            let mut sum = [[L::splat(0.0); R]; P];
+            let mut k = start;
+            while k + STEPS <= end {
+                let mut p = 0;
+                while p < P {
+                    streams[p].ask::<P>();
+                    let lower = streams[p].half::<false>(k);
+                    multiply(lower, x.add(k), inputs, &mut sum[p]);
+                    let upper = streams[p].half::<true>(k + HALF_STEPS);
+                    multiply(upper, x.add(k + HALF_STEPS), inputs, &mut sum[p]);
+                    streams[p].advance();
+                    p += 1;
+                }
+                k += STEPS;
+            }
+            let mut p = 0;
+            while p < P {
+                if k < end {
+                    rest(&mut streams[p], k, end - k, x.add(k), inputs, &mut sum[p]);
+                }
+                let mut r = 0;
+                while r < R {
+                    total[p][r] = total[p][r].add(sum[p][r]);
+                    r += 1;
+                }
+                p += 1;
+            }
+            start = end;
+        }
+        let mut p = 0;
+        while p < P {
+            let mut r = 0;
+            while r < R {
+                job.target.store(total[p][r], row + r, panel + p);
+                r += 1;
+            }
+            p += 1;
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Lanes`]; `x` has `R` rows of four values, `x_stride` apart.
+#[inline(always)]
+unsafe fn multiply<L: Lanes, const R: usize>(
+    weights: [L; HALF_STEPS],
+    x: *const f32,
+    x_stride: usize,
+    sum: &mut [L; R],
+) {
+    let mut step = 0;
+    while step < HALF_STEPS {
+        let mut r = 0;
+        while r < R {
+            // SAFETY: the caller's.
+            unsafe {
+                let value = L::splat(*x.add(r * x_stride + step));
+                sum[r] = value.fma(weights[step], sum[r]);
+            }
+            r += 1;
+        }
+        step += 1;
+    }
+}
+
+/// The inputs of a unit that is not full, which is a matrix's last.
+///
+/// # Safety
+/// As for [`Lanes`]; there is a unit from input `k` on, and `x` has `R` rows of `count` values, fewer than [`STEPS`].
+#[inline(always)]
+unsafe fn rest<L: Lanes, const R: usize>(
+    stream: &mut Stream<L>,
+    k: usize,
+    count: usize,
+    x: *const f32,
+    x_stride: usize,
+    sum: &mut [L; R],
+) {
+    // SAFETY: the caller's; the array has room for a unit.
+    unsafe {
+        let mut wide = [0.0_f32; STEPS * LANES];
+        stream.widen_unit(k, wide.as_mut_ptr());
+        let mut step = 0;
+        while step < count {
+            let weights = L::load(wide.as_ptr().add(step * LANES));
+            let mut r = 0;
+            while r < R {
+                let value = L::splat(*x.add(r * x_stride + step));
+                sum[r] = value.fma(weights, sum[r]);
+                r += 1;
+            }
+            step += 1;
+        }
+    }
+}
+
+impl<L: Lanes> Stream<'_, L> {
+    /// Asks for a later unit, where `P` panels are walked abreast.
+    #[inline(always)]
+    fn ask<const P: usize>(&self) {
+        let mut line = 0;
+        while line < UNIT_BYTES {
+            prefetch(self.unit().wrapping_add(AHEAD / P + line));
+            line += CACHE_LINE;
+        }
+    }
+}
