@@ -37,12 +37,29 @@ struct Shared {
     epoch: AtomicUsize,
     /// The work of the current epoch, its lifetime erased: see [`Pool::run`].
     work: Mutex<Option<Work<'static>>>,
-    /// Workers that have not finished the current epoch.
-    remaining: AtomicUsize,
-    /// Per worker: whether it is parked or about to park.
-    parked: Vec<AtomicBool>,
+    workers: Vec<Member>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
+}
+
+/// What is known of a worker, in a cache line of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Member {
+    /// The last epoch whose part of the work somebody has taken: the worker itself or, where it is still waking up when
+    /// all else is done, the caller.
+    claimed: AtomicUsize,
+    /// The last epoch whose part the worker has finished.
+    finished: AtomicUsize,
+    /// Whether it is parked or about to park.
+    parked: AtomicBool,
+}
+
+impl Member {
+    /// Takes the worker's part of an epoch, unless it is taken, or the epoch is over.
+    fn claim(&self, epoch: usize) -> bool {
+        self.claimed.fetch_max(epoch, Ordering::AcqRel) < epoch
+    }
 }
 
 impl fmt::Debug for Pool {
@@ -62,8 +79,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
             work: Mutex::new(None),
-            remaining: AtomicUsize::new(0),
-            parked: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            workers: (0..count).map(|_| Member::default()).collect(),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
         });
@@ -90,8 +106,9 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `work(index)` once for every `index` below [`Self::threads`], at the same time, and
-    /// returns when all have returned. Must not be called from inside `work`.
+    /// Calls `work(index)` once for every `index` below [`Self::threads`], mostly at the same time, and returns when all
+    /// have returned. The part of a worker that has not come by then is the caller's too. Must not be called from inside
+    /// `work`.
     ///
     /// # Panics
     /// With the panic of `work`, after all threads are done.
@@ -106,34 +123,32 @@ impl Pool {
     /// As [`Self::run`], nothing else running.
     fn run_alone<'a>(&self, guard: MutexGuard<'_, ()>, work: Work<'a>) {
         let shared = &self.shared;
-        // SAFETY: only the lifetime changes. Workers use the reference between the store of
-        // `epoch` below and their decrement of `remaining`; this function waits for the last
-        // decrement before it returns (also when `work(0)` panics), so `work` outlives each use.
+        // SAFETY: only the lifetime changes. A worker uses the reference after it claimed its part of this epoch and
+        // until it stores `finished`; this function claims each part itself, so that no worker can any more, or waits
+        // for that store, also when a part panics. So `work` outlives each use.
         let erased = unsafe { std::mem::transmute::<Work<'a>, Work<'static>>(work) };
         *lock(&shared.work) = Some(erased);
-        shared
-            .remaining
-            .store(self.workers.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
-        for (flag, handle) in shared.parked.iter().zip(&self.handles) {
-            if flag.load(Ordering::SeqCst) {
+        let epoch = shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        for (member, handle) in shared.workers.iter().zip(&self.handles) {
+            if member.parked.load(Ordering::SeqCst) {
                 handle.unpark();
             }
         }
-        let own = catch_unwind(AssertUnwindSafe(|| work(0)));
-        let mut spins = 0u32;
-        while shared.remaining.load(Ordering::Acquire) != 0 {
-            spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop()
+        let here = |index| catch_unwind(AssertUnwindSafe(|| work(index))).err();
+        let mut own = here(0);
+        // A core that sleeps takes longer to wake than a small product takes: nobody waits for that.
+        for (index, member) in shared.workers.iter().enumerate() {
+            if member.claim(epoch) {
+                let failure = here(index + 1);
+                own = own.or(failure);
             } else {
-                std::thread::yield_now()
+                wait_until_finished(member, epoch);
             }
         }
         *lock(&shared.work) = None;
         let theirs = lock(&shared.panic).take();
         drop(guard);
-        if let Some(payload) = own.err().or(theirs) {
+        if let Some(payload) = own.or(theirs) {
             resume_unwind(payload);
         }
     }
@@ -197,24 +212,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn worker(shared: &Shared, index: usize) {
-    let mut seen = 0;
-    loop {
-        seen = wait_for_change(shared, index, seen);
-        if shared.stop.load(Ordering::SeqCst) {
-            return;
-        }
-        let work = *lock(&shared.work);
-        if let Some(work) = work {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(index + 1))) {
-                *lock(&shared.panic) = Some(payload);
-            }
-            shared.remaining.fetch_sub(1, Ordering::Release);
+fn wait_until_finished(member: &Member, epoch: usize) {
+    let mut spins = 0u32;
+    // The part of this epoch is the worker's, so that it finishes no other meanwhile.
+    while member.finished.load(Ordering::Acquire) != epoch {
+        spins += 1;
+        if spins < SPINS {
+            std::hint::spin_loop()
+        } else {
+            std::thread::yield_now()
         }
     }
 }
 
-fn wait_for_change(shared: &Shared, index: usize, seen: usize) -> usize {
+fn worker(shared: &Shared, index: usize) {
+    let member = &shared.workers[index];
+    let mut seen = 0;
+    loop {
+        seen = wait_for_change(shared, member, seen);
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        if !member.claim(seen) {
+            continue;
+        }
+        let work = *lock(&shared.work);
+        if let Some(work) = work
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(index + 1)))
+        {
+            *lock(&shared.panic) = Some(payload);
+        }
+        member.finished.store(seen, Ordering::Release);
+    }
+}
+
+fn wait_for_change(shared: &Shared, member: &Member, seen: usize) -> usize {
     for _ in 0..SPINS {
         let now = shared.epoch.load(Ordering::Acquire);
         if now != seen {
@@ -224,7 +256,7 @@ fn wait_for_change(shared: &Shared, index: usize, seen: usize) -> usize {
     }
     // The flag goes up before the last look at the epoch: a caller that changes the epoch after
     // that look sees the flag and unparks, and an unpark before the park is not lost.
-    shared.parked[index].store(true, Ordering::SeqCst);
+    member.parked.store(true, Ordering::SeqCst);
     let now = loop {
         let now = shared.epoch.load(Ordering::SeqCst);
         if now != seen {
@@ -232,7 +264,7 @@ fn wait_for_change(shared: &Shared, index: usize, seen: usize) -> usize {
         }
         std::thread::park();
     };
-    shared.parked[index].store(false, Ordering::SeqCst);
+    member.parked.store(false, Ordering::SeqCst);
     now
 }
 
@@ -245,7 +277,7 @@ mod tests {
         for threads in [0, 1, 2, 5] {
             let pool = Pool::new(threads);
             let count = AtomicUsize::new(0);
-            for round in 0..200 {
+            for round in 0..2_000 {
                 count.store(0, Ordering::SeqCst);
                 pool.run(&|index| {
                     count.fetch_add(1 << (8 * index), Ordering::SeqCst);
