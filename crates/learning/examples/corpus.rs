@@ -2,13 +2,13 @@
 //!
 //!     cargo run --release -p skein-learning --example corpus -- training 1 1000
 //!
-//! The arguments are the list (`training`, `held-out`, or a kind such as `story`, whose samples are
-//! held out), the seed, and how many.
+//! The arguments are the list (`training`, `late` or `last`, which are the courses of the training; `held-out`, or a
+//! kind such as `story`, whose samples are held out), the seed, and how many.
 #![expect(clippy::print_stdout, reason = "a program whose output is the corpus")]
 #![forbid(unsafe_code)]
 
 use serde_json::{Value, json};
-use skein_learning::{Kind, Sample, World};
+use skein_learning::{Course, Kind, Sample, World};
 
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +22,9 @@ fn main() -> Result<(), String> {
     let (world, count) = (World::new(number(seed)?), number(count)?);
     for index in 0..count {
         let sample = match list.as_str() {
-            "training" => world.training(index),
+            "training" => world.training(Course::First, index),
+            "late" => world.training(Course::Late, index),
+            "last" => world.training(Course::Last, index),
             "held-out" => world.held_out(index),
             name => {
                 let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);

@@ -1,10 +1,10 @@
 //! Writes into a folder what the training of the embedded model takes: the tokenizer, training and
 //! held-out conversations, and a file that says where they are from.
 //!
-//!     cargo run --release -p skein-learning --example genesis -- target/genesis 1 300000 100000
+//!     cargo run --release -p skein-learning --example genesis -- target/genesis/data 1 400000 120000
 //!
-//! The arguments are the folder, the seed, and how many training conversations there are, for the most part
-//! of the training and for its end.
+//! The arguments are the folder, the seed, and how many training conversations there are, for the first course
+//! of the training and for the late one.
 #![expect(clippy::print_stderr, reason = "a program that tells how far it is")]
 #![forbid(unsafe_code)]
 
@@ -15,9 +15,9 @@ use std::path::Path;
 
 use serde_json::json;
 use skein_learning::chat::{ENTRIES, TOKENIZER_SAMPLES, Writer, tokenizer};
-use skein_learning::{Sample, World};
+use skein_learning::{Course, Sample, World};
 
-/// Conversations of the last steps.
+/// Conversations of the last course.
 const LAST: u64 = 15_000;
 /// Held-out conversations whose loss is measured during training.
 const HELD_OUT: u64 = 500;
@@ -34,14 +34,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(folder.join("tokenizer.json"), &files.tokenizer)?;
     fs::write(folder.join("tokenizer_config.json"), &files.config)?;
     let (count, late) = (count.parse()?, late.parse()?);
-    eprintln!("writing {count} conversations, and {late} for the end");
+    eprintln!("writing {count} conversations, then {late} and {LAST}");
     let writer = Writer::new(files.load()?)?;
-    let training = (0..count).map(|index| world.training(index));
-    write(&folder.join("training.jsonl"), &writer, training)?;
-    let late = (0..late).map(|index| world.late_training(index));
-    write(&folder.join("late.jsonl"), &writer, late)?;
-    let last = (0..LAST).map(|index| world.last_training(index));
-    write(&folder.join("last.jsonl"), &writer, last)?;
+    let courses = [
+        (Course::First, "training.jsonl", count),
+        (Course::Late, "late.jsonl", late),
+        (Course::Last, "last.jsonl", LAST),
+    ];
+    for (course, file, count) in courses {
+        let samples = (0..count).map(|index| world.training(course, index));
+        write(&folder.join(file), &writer, samples)?;
+    }
     let held_out = (0..HELD_OUT).map(|index| world.held_out(index));
     write(&folder.join("held-out.jsonl"), &writer, held_out)
 }

@@ -11,7 +11,7 @@ use std::error::Error;
 
 use skein_learning::chat::{CONTEXT, ENTRIES, TOKENIZER_SAMPLES, Writer, tokenizer};
 use skein_learning::entropy::{Counted, entropy_per_token};
-use skein_learning::{Kind, Split, World};
+use skein_learning::{Course, Kind, Split, World};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +43,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn lengths(writer: &Writer, world: World, count: u64) -> Result<Vec<usize>, Box<dyn Error>> {
     let mut lengths = Vec::new();
     for index in 0..count {
-        lengths.push(writer.write(&world.training(index))?.ids.len());
+        lengths.push(
+            writer
+                .write(&world.training(Course::First, index))?
+                .ids
+                .len(),
+        );
     }
     Ok(lengths)
 }
@@ -55,7 +60,7 @@ fn kinds(writer: &Writer, world: World, count: u64) -> Result<(), Box<dyn Error>
     println!("|---|---|---|---|---|");
     let mut turns = [0_usize; Kind::ALL.len()];
     for index in 0..count {
-        for turn in world.training(index).turns {
+        for turn in world.training(Course::First, index).turns {
             turns[turn.kind as usize] += 1;
         }
     }

@@ -6,7 +6,7 @@ use skein_text::tokenizer_training::{
 };
 use skein_text::{Specials, Tokenizer};
 
-use crate::world::{Role, Sample, World};
+use crate::world::{Course, Role, Sample, World};
 
 /// Begins every conversation, so that one can follow another without being taken for its next turn.
 pub const BEGIN: &str = "<|begin|>";
@@ -53,7 +53,7 @@ pub fn tokenizer(
         context: CONTEXT,
     };
     let texts = (0..samples).flat_map(move |index| {
-        let sample = world.training(index);
+        let sample = world.training(Course::First, index);
         let turns = sample.turns.into_iter();
         let texts = turns.flat_map(|turn| [turn.user, turn.assistant]);
         sample.system.into_iter().chain(texts).collect::<Vec<_>>()

@@ -4,7 +4,7 @@ use skein_base::math::ln64;
 use skein_text::tokenizer::EncodeError;
 
 use crate::chat::Writer;
-use crate::world::{Split, World};
+use crate::world::{Course, Split, World};
 
 /// Which tokens count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub fn entropy_per_token(
     let (mut bits, mut tokens) = (0.0, 0_usize);
     for index in 0..samples {
         let sample = match split {
-            Split::Training => world.training(index),
+            Split::Training => world.training(Course::First, index),
             Split::HeldOut => world.held_out(index),
         };
         let document = writer.write(&sample)?;

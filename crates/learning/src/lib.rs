@@ -17,4 +17,4 @@ pub mod evaluate;
 pub mod world;
 
 pub use answer::{Class, Expected, Form, Measure};
-pub use world::{Kind, Sample, Split, Turn, World};
+pub use world::{Course, Kind, Sample, Split, Turn, World};

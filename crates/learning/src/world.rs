@@ -47,6 +47,38 @@ use split::Cast;
 /// How often a kind comes up, in percent of the parts of conversations.
 type Shares = [(Kind, u32); Kind::ALL.len()];
 
+/// A part of the training, which follow each other: what it learns comes up in other shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Most of it.
+    First,
+    /// Its end.
+    Late,
+    /// Its last steps.
+    Last,
+}
+
+impl Course {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::First, Self::Late, Self::Last];
+
+    fn shares(self) -> &'static Shares {
+        match self {
+            Self::First => &SHARES,
+            Self::Late => &LATE_SHARES,
+            Self::Last => &LAST_SHARES,
+        }
+    }
+
+    fn list(self) -> List {
+        match self {
+            Self::First => List::First,
+            Self::Late => List::Late,
+            Self::Last => List::Last,
+        }
+    }
+}
+
 /// Of most of the training: stories are what takes longest to learn.
 const SHARES: Shares = [
     (Kind::Story, 47),
@@ -120,7 +152,7 @@ pub struct World {
 /// Which list a sample is from: part of the path of its dice.
 #[derive(Debug, Clone, Copy)]
 enum List {
-    Training = 1,
+    First = 1,
     HeldOut = 2,
     HeldOutOf = 3,
     Late = 4,
@@ -134,25 +166,11 @@ impl World {
         Self { seed }
     }
 
-    /// The training conversation number `index`, of as many as anybody wants.
+    /// The conversation number `index` of a course of training, of as many as anybody wants.
     #[must_use]
-    pub fn training(&self, index: u64) -> Sample {
-        let mut dice = self.dice(List::Training, &[index]);
-        conversation(&mut dice, Split::Training, &SHARES)
-    }
-
-    /// The same for the end of a training, in which other kinds come up more often.
-    #[must_use]
-    pub fn late_training(&self, index: u64) -> Sample {
-        let mut dice = self.dice(List::Late, &[index]);
-        conversation(&mut dice, Split::Training, &LATE_SHARES)
-    }
-
-    /// The same for the last steps of a training.
-    #[must_use]
-    pub fn last_training(&self, index: u64) -> Sample {
-        let mut dice = self.dice(List::Last, &[index]);
-        conversation(&mut dice, Split::Training, &LAST_SHARES)
+    pub fn training(&self, course: Course, index: u64) -> Sample {
+        let mut dice = self.dice(course.list(), &[index]);
+        conversation(&mut dice, Split::Training, course.shares())
     }
 
     /// The held-out conversation number `index`: mixed as in training, each part held out. For

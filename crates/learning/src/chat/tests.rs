@@ -72,7 +72,7 @@ fn marks_what_the_assistant_says() {
     let tokenizer = loaded();
     let writer = Writer::new(tokenizer.clone()).expect("has all tokens");
     for index in 0..100 {
-        let sample = World::new(3).training(index);
+        let sample = World::new(3).training(Course::First, index);
         let document = writer.write(&sample).expect("writes");
         assert_eq!(document.ids.len(), document.answer.len());
         let said: Vec<u32> = document
@@ -152,7 +152,7 @@ fn other_tokenizers_are_refused() {
 fn almost_every_conversation_fits_the_context() {
     let writer = Writer::new(loaded()).expect("has all tokens");
     let long = (0..2000).filter(|&index| {
-        let sample = World::new(4).training(index);
+        let sample = World::new(4).training(Course::First, index);
         writer.write(&sample).expect("writes").ids.len() > CONTEXT + 1
     });
     let long = long.count();

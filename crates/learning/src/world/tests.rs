@@ -32,10 +32,15 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 #[test]
 fn a_sample_depends_on_seed_and_index_alone() {
     let world = World::new(3);
-    let forwards: Vec<Sample> = (0..20).map(|index| world.training(index)).collect();
-    let backwards: Vec<Sample> = (0..20).rev().map(|index| world.training(index)).collect();
+    let forwards: Vec<Sample> = (0..20)
+        .map(|index| world.training(Course::First, index))
+        .collect();
+    let backwards: Vec<Sample> = (0..20)
+        .rev()
+        .map(|index| world.training(Course::First, index))
+        .collect();
     assert!(forwards.iter().eq(backwards.iter().rev()));
-    assert_ne!(World::new(4).training(0), forwards[0]);
+    assert_ne!(World::new(4).training(Course::First, 0), forwards[0]);
     assert_ne!(world.held_out(0).turns, forwards[0].turns);
 }
 
@@ -44,7 +49,7 @@ fn the_corpus_is_the_same_everywhere() {
     let world = World::new(1);
     let all = (0..200).flat_map(|index| {
         let of_kinds = Kind::ALL.map(|kind| world.held_out_of(kind, index));
-        [world.training(index), world.held_out(index)]
+        [world.training(Course::First, index), world.held_out(index)]
             .into_iter()
             .chain(of_kinds)
     });
@@ -59,7 +64,8 @@ fn the_corpus_is_the_same_everywhere() {
 #[test]
 fn nothing_of_a_template_is_left_over() {
     let world = World::new(5);
-    let all = (0..COUNT).flat_map(|index| [world.training(index), world.held_out(index)]);
+    let all =
+        (0..COUNT).flat_map(|index| [world.training(Course::First, index), world.held_out(index)]);
     for sample in all {
         for text in texts(&sample) {
             assert!(!text.contains(['[', ']', '{', '}', '|']), "{text}");
@@ -120,13 +126,7 @@ fn told(turn: &Turn) -> Vec<String> {
 fn no_story_of_training_has_the_cast_of_a_held_out_one() {
     let (world, other) = (World::new(6), World::new(7));
     let trained: BTreeSet<_> = (0..4 * COUNT)
-        .flat_map(|index| {
-            [
-                world.training(index),
-                world.late_training(index),
-                world.last_training(index),
-            ]
-        })
+        .flat_map(|index| Course::ALL.map(|course| world.training(course, index)))
         .flat_map(|sample| sample.turns)
         .flat_map(|turn| told(&turn))
         .map(|text| cast_of(&text))
@@ -171,7 +171,7 @@ fn no_training_answer_calculates_what_is_held_out() {
     let world = World::new(17);
     let mut seen = 0;
     for index in 0..20_000 {
-        for turn in world.training(index).turns {
+        for turn in world.training(Course::First, index).turns {
             for (a, b) in calculations(&turn.assistant) {
                 assert_eq!(split::of_numbers(a, b), Split::Training, "{turn:?}");
                 seen += 1;
@@ -243,7 +243,7 @@ fn held_out_calculations_never_occur_in_training() {
     };
     for kind in [Kind::Sum, Kind::Difference] {
         let trained: BTreeSet<BTreeSet<u32>> = (0..20_000)
-            .flat_map(|index| asked(world.training(index), kind))
+            .flat_map(|index| asked(world.training(Course::First, index), kind))
             .collect();
         assert!(trained.len() > 1000, "{}", trained.len());
         for index in 0..500 {
@@ -267,7 +267,7 @@ fn held_out_wordings_never_occur_in_training() {
     let judged = |turn: &&Turn| kinds.contains(&turn.kind) && turn.expected.is_some();
     let trained: BTreeSet<String> = (0..20_000)
         .flat_map(|index| {
-            let sample = world.training(index);
+            let sample = world.training(Course::First, index);
             let turns = sample.turns.iter().filter(judged);
             turns.map(|turn| normal(&turn.user)).collect::<Vec<_>>()
         })
@@ -305,7 +305,7 @@ fn held_out_wordings_use_words_of_training() {
     let world = World::new(12);
     let trained: BTreeSet<String> = (0..20_000)
         .flat_map(|index| {
-            let sample = world.training(index);
+            let sample = world.training(Course::First, index);
             let words = texts(&sample).flat_map(|text| {
                 let words: Vec<String> = normal(text).split(' ').map(str::to_owned).collect();
                 words
@@ -332,7 +332,7 @@ fn all_kinds_come_up_as_often_as_they_should() {
     let mut counts = [0_u64; Kind::ALL.len()];
     // The kind of a sample is that of its first part, of which no draw is thrown away for good.
     for index in 0..SAMPLES {
-        counts[world.training(index).kind as usize] += 1;
+        counts[world.training(Course::First, index).kind as usize] += 1;
     }
     for shares in [SHARES, LATE_SHARES, LAST_SHARES] {
         assert_eq!(shares.map(|(_, share)| share).iter().sum::<u32>(), 100);
