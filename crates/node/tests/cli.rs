@@ -603,6 +603,29 @@ fn a_split_gguf_says_what_the_file_says() {
     }
 }
 
+/// A limit on the size of files ends no process by a signal: the write fails, somebody says so, and without the limit
+/// the same command goes on.
+#[test]
+fn a_file_above_the_limit_is_an_error_and_no_signal() {
+    let home = Home::new();
+    let (source, cut) = (fixture("qwen3"), home.path("cut"));
+    let args = ["model", "split", &source, &cut, "--parts", "2"];
+    let mut limited = std::process::Command::new("sh");
+    limited
+        .args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_skein"))
+        .args(args)
+        .env_clear()
+        .env("HOME", home.path(""))
+        .stderr(std::process::Stdio::piped());
+    let ended = harness::finish(limited.spawn().expect("a shell"));
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains("File too large"), "{}", ended.err);
+    let again = home.run(&args);
+    assert_eq!(again.code, 0, "{}", again.err);
+    assert_eq!(home.run(&["model", "verify", &cut]).code, 0);
+}
+
 /// Three conversations through memory for one: with disk for what gives way, nobody hears another answer, turns that come
 /// back find their keys and values, and no file is seen.
 #[test]

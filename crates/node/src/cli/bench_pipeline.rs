@@ -144,23 +144,51 @@ struct Bench<'a> {
 #[derive(Debug, Default)]
 struct Figures {
     /// By number of sessions.
-    decode: Vec<Vec<f64>>,
+    decode: Vec<Speeds>,
     hop_median: Vec<f64>,
     hop_p99: Vec<f64>,
     step: Vec<f64>,
 }
 
+/// Tokens a second, by round.
+#[derive(Debug, Default, Clone)]
+struct Speeds {
+    one_process: Vec<f64>,
+    stages: Vec<f64>,
+    /// Of stages to one process, in the same round.
+    ratio: Vec<f64>,
+}
+
+impl Speeds {
+    fn add(&mut self, one_process: f64, stages: f64) {
+        self.one_process.push(one_process);
+        self.stages.push(stages);
+        self.ratio.push(stages / one_process);
+    }
+
+    fn report(&self, sessions: usize) -> Value {
+        json!({
+            "sessions": sessions,
+            "tokens_per_second": median(&self.stages),
+            "one_process_tokens_per_second": median(&self.one_process),
+            "of_one_process": median(&self.ratio),
+        })
+    }
+}
+
 impl Bench<'_> {
     async fn all(&self, delays: &[Span]) -> Result<Value, CommandError> {
         let single = self.single()?;
-        let mut rows = vec![self.decode("one process", self.subject(&single)).await?];
         let mut first = vec![self.prompts("one process", self.subject(&single)).await?];
+        let mut rows = Vec::new();
+        for stages in &self.args.stages {
+            let running = self.start(self.wanted(*stages))?;
+            let pair = [self.subject(&single), self.subject(running.engine())];
+            rows.push(self.decode(&format!("{stages} stages"), pair).await?);
+            running.end().await;
+        }
         single.shutdown(Duration::ZERO).await;
         for stages in &self.args.stages {
-            let name = format!("{stages} stages");
-            let running = self.start(self.wanted(*stages))?;
-            rows.push(self.decode(&name, self.subject(running.engine())).await?);
-            running.end().await;
             for rows in [CHUNK, self.kv_tokens] {
                 let running = self.start(Wanted {
                     prefill_rows: rows,
@@ -261,29 +289,34 @@ impl Bench<'_> {
         Ok(Engine::start(stage, config, clock, secret).map_err(NodeError::from)?)
     }
 
-    /// Decode speeds by sessions; hops of the one session alone.
-    async fn decode(&self, name: &str, mut subject: Subject) -> Result<Value, CommandError> {
+    /// Decode speeds by sessions of one process and of stages, in turn: the speed of memory drifts, so that only
+    /// neighbours in time can be compared. Hops are those of one session alone.
+    async fn decode(
+        &self,
+        name: &str,
+        [mut whole, mut cut]: [Subject; 2],
+    ) -> Result<Value, CommandError> {
         let mut figures = Figures {
-            decode: vec![Vec::new(); self.args.sessions.len()],
+            decode: vec![Speeds::default(); self.args.sessions.len()],
             ..Figures::default()
         };
         self.note(&format!("{name}: decode"));
         // Not counted: pages are touched for the first time.
-        subject.decode(1, (BEFORE, 8)).await?;
+        whole.decode(1, (BEFORE, 8)).await?;
+        cut.decode(1, (BEFORE, 8)).await?;
+        let length = (BEFORE, self.args.decode);
         for _ in 0..self.args.rounds {
             for (index, sessions) in self.args.sessions.iter().enumerate() {
-                let length = (BEFORE, self.args.decode);
-                let speed = subject.decode(*sessions, length).await?;
-                figures.decode[index].push(speed);
+                let one = whole.decode(*sessions, length).await?;
+                let speed = cut.decode(*sessions, length).await?;
+                figures.decode[index].add(one, speed);
                 if *sessions == 1 {
-                    figures.see(&subject).await;
+                    figures.see(&cut).await;
                 }
             }
         }
         let sessions = self.args.sessions.iter().zip(&figures.decode);
-        let speeds = sessions.map(|(sessions, speeds)| {
-            json!({ "sessions": sessions, "tokens_per_second": median(speeds) })
-        });
+        let speeds = sessions.map(|(sessions, speeds)| speeds.report(*sessions));
         let hop = (!figures.hop_median.is_empty()).then(
             || json!({ "median": median(&figures.hop_median), "p99": median(&figures.hop_p99) }),
         );
@@ -401,17 +434,22 @@ fn table(report: &Value) -> String {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut out = format!(
-        "{}, {}, {} threads, medians of {} rounds\n\ndecode, tokens a second of all sessions\n",
+        "{}, {}, {} threads, medians of {} rounds\n\ndecode, tokens a second of all sessions, to those of one process in the same rounds\n",
         report["model"], report["format"], report["threads"], report["rounds"]
     );
     for row in list(&report["decode"]) {
         out.push_str(&format!(
-            "  {:<48}",
+            "  {:<12}",
             row["subject"].as_str().unwrap_or_default()
         ));
         for speed in list(&row["speeds"]) {
-            let speed = (&speed["sessions"], number(&speed["tokens_per_second"]));
-            out.push_str(&format!("  {:>2}: {:>6.1}", speed.0, speed.1));
+            out.push_str(&format!(
+                "  {:>2}: {:.1} to {:.1} ({:.0} %)",
+                speed["sessions"],
+                number(&speed["tokens_per_second"]),
+                number(&speed["one_process_tokens_per_second"]),
+                number(&speed["of_one_process"]) * 100.0
+            ));
         }
         let hop = &row["hop_seconds"];
         if hop.is_object() {
