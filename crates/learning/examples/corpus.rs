@@ -13,7 +13,10 @@ use skein_learning::{Course, Kind, Sample, World};
 fn main() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [list, seed, count] = arguments.as_slice() else {
-        return Err("give three arguments: training, held-out or a kind; a seed; how many".into());
+        return Err(
+            "give three arguments: training, late, last, held-out or a kind; a seed; how many"
+                .into(),
+        );
     };
     let number = |text: &str| {
         text.parse::<u64>()

@@ -47,7 +47,7 @@ use split::Cast;
 /// How often a kind comes up, in percent of the parts of conversations.
 type Shares = [(Kind, u32); Kind::ALL.len()];
 
-/// A part of the training, which follow each other: what it learns comes up in other shares.
+/// One of the consecutive parts of the training; they differ in how often each kind comes up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Course {
     /// Most of it.

@@ -169,16 +169,19 @@ fn main() {
     let model = SliceModel::load(&source, whole.clone(), None, pool).expect("loads");
     let mut kv = KvPages::new(&source.0, &whole, KvFormat::F32, 1 << 30);
     println!("{dtype}, {threads} threads, {:?}", model.instruction_set());
-    let bytes = dtype.row_bytes(32) as f64 / 32.0;
-    let parameters = model.bytes_per_step() as f64 / bytes;
-    let head = 32_000.0 * 896.0;
+    let products = profile().tensors(Part::Layer(0)).into_iter();
+    let products = products.filter(|spec| spec.is_product());
+    let layer: u64 = products
+        .map(|spec| spec.shape.iter().product::<u64>())
+        .sum();
+    let parameters = f64::from(LAYERS) * layer as f64;
     for rows in [64, 512] {
         let time = median(7, || {
             let mut sequence = [kv.sequence()];
             step(&model, &mut kv, &mut sequence, rows);
             sequence.into_iter().for_each(|s| kv.release(s));
         });
-        let operations = 2.0 * rows as f64 * (parameters - head);
+        let operations = 2.0 * rows as f64 * parameters;
         println!(
             "prefill {rows:4}: {:8.1} ms, {:6.1} GFLOP/s",
             time * 1e3,

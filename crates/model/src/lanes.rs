@@ -127,6 +127,67 @@ pub(crate) trait Lanes: CompactLanes {
             }
         }
     }
+    /// [`Self::store_rounded`] of `self` and `other`, one after another; the sum of the bytes, or any number where they
+    /// may be any bytes.
+    #[inline(always)]
+    unsafe fn store_rounded_pair(self, other: Self, to: *mut i8) -> i32 {
+        // SAFETY: the contract of `Lanes`, with room for twice as many bytes.
+        unsafe {
+            self.store_rounded(to);
+            other.store_rounded(to.add(LANES));
+            let bytes = to.cast::<[i8; 2 * LANES]>().read_unaligned();
+            bytes.into_iter().map(i32::from).sum()
+        }
+    }
+    /// Adds the lanes: halves onto halves, in the one fixed order.
+    #[inline(always)]
+    unsafe fn tree_sum(self) -> f32 {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: room for sixteen values.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        halve(&mut lanes, |one, other| one + other)
+    }
+    /// The largest lane, halves against halves; where some are NaN, any lane.
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        let mut lanes = [0.0; LANES];
+        // SAFETY: room for sixteen values.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        halve(
+            &mut lanes,
+            |one, other| if one < other { other } else { one },
+        )
+    }
+    /// The largest magnitude of thirty-two values; an infinity or NaN if there is one.
+    #[inline(always)]
+    unsafe fn largest_magnitude(self, other: Self) -> f32 {
+        let mut lanes = [[0.0_f32; LANES]; 2];
+        // SAFETY: room for sixteen values twice.
+        unsafe {
+            self.store(lanes[0].as_mut_ptr());
+            other.store(lanes[1].as_mut_ptr());
+        }
+        // As integers, magnitudes are ordered as they are as numbers, with infinities and then NaN above.
+        let bits = |lane: usize| lanes.map(|lanes| lanes[lane].to_bits() & MAGNITUDE);
+        let mut most = std::array::from_fn(|lane| bits(lane)[0].max(bits(lane)[1]));
+        f32::from_bits(halve(&mut most, u32::max))
+    }
+}
+
+/// All bits of an `f32` but that of the sign.
+const MAGNITUDE: u32 = 0x7fff_ffff;
+
+/// Joins halves with halves until one value is left.
+#[inline(always)]
+fn halve<T: Copy>(lanes: &mut [T; LANES], join: impl Fn(T, T) -> T) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = join(lanes[lane], lanes[lane + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 /// Asks for the cache line of an address, which need not be readable: a hint, where there is one.
@@ -188,32 +249,9 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
     }
 }
 
-/// Adds the lanes: halves onto halves, in the one fixed order.
-#[inline(always)]
-pub(crate) fn tree_sum(mut lanes: [f32; LANES]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-    }
-    lanes[0]
-}
-
-/// The largest lane, halves against halves; where some are NaN, any lane.
-#[inline(always)]
-pub(crate) fn largest(mut lanes: [f32; LANES]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            let (one, other) = (lanes[i], lanes[i + width]);
-            lanes[i] = if one < other { other } else { one };
-        }
-    }
-    lanes[0]
-}
-
 /// The portable lanes.
 #[derive(Clone, Copy)]
-pub(crate) struct ScalarLanes(pub(crate) [f32; LANES]);
+pub(crate) struct ScalarLanes([f32; LANES]);
 
 impl ScalarLanes {
     #[inline(always)]
@@ -321,259 +359,7 @@ pub(crate) use neon::NeonLanes;
 pub(crate) use x86::{Avx2Lanes, Avx512Lanes};
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use skein_base::math::ROUND_MAGIC;
-
-    use super::Lanes;
-
-    /// Two registers of eight lanes.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Avx2Lanes(pub(crate) __m256, pub(crate) __m256);
-
-    /// One register of sixteen lanes.
-    #[derive(Clone, Copy)]
-    pub(crate) struct Avx512Lanes(pub(crate) __m512);
-
-    /// Applies a two-operand intrinsic to both halves.
-    macro_rules! both {
-        ($f:ident, $a:expr, $b:expr) => {
-            // SAFETY: the contract of `Lanes`: AVX2 and FMA are enabled where this is called.
-            unsafe { Avx2Lanes($f($a.0, $b.0), $f($a.1, $b.1)) }
-        };
-    }
-
-    impl Lanes for Avx2Lanes {
-        // Six rows times two registers leave four of sixteen for weights and a broadcast.
-        const TILE_ROWS: usize = 6;
-
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            let v = unsafe { _mm256_set1_ps(value) };
-            Self(v, v)
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the contract of `Lanes`: sixteen readable values, unaligned loads.
-            unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
-        }
-
-        #[inline(always)]
-        unsafe fn load_bf16(from: *const u16) -> Self {
-            // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
-            unsafe {
-                let bits = _mm256_loadu_si256(from.cast());
-                let high = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000_u32 as i32));
-                Self(
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)),
-                    _mm256_castsi256_ps(high),
-                )
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn load_i8(from: *const i8) -> Self {
-            // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
-            unsafe {
-                let bytes = _mm_loadu_si128(from.cast());
-                let high = _mm_unpackhi_epi64(bytes, bytes);
-                Self(
-                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
-                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
-                )
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the contract of `Lanes`: room for sixteen values, unaligned stores.
-            unsafe {
-                _mm256_storeu_ps(to, self.0);
-                _mm256_storeu_ps(to.add(8), self.1);
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            both!(_mm256_add_ps, self, other)
-        }
-
-        #[inline(always)]
-        unsafe fn sub(self, other: Self) -> Self {
-            both!(_mm256_sub_ps, self, other)
-        }
-
-        #[inline(always)]
-        unsafe fn mul(self, other: Self) -> Self {
-            both!(_mm256_mul_ps, self, other)
-        }
-
-        #[inline(always)]
-        unsafe fn div(self, other: Self) -> Self {
-            both!(_mm256_div_ps, self, other)
-        }
-
-        #[inline(always)]
-        unsafe fn fma(self, b: Self, c: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            unsafe {
-                Self(
-                    _mm256_fmadd_ps(self.0, b.0, c.0),
-                    _mm256_fmadd_ps(self.1, b.1, c.1),
-                )
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn max(self, other: Self) -> Self {
-            both!(_mm256_max_ps, self, other)
-        }
-
-        #[inline(always)]
-        unsafe fn min(self, other: Self) -> Self {
-            both!(_mm256_min_ps, self, other)
-        }
-
-        #[inline(always)]
-        unsafe fn scale_by_power_of_two(self, shifted: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            unsafe { Self(scale_avx2(self.0, shifted.0), scale_avx2(self.1, shifted.1)) }
-        }
-    }
-
-    /// # Safety
-    /// AVX2 must be enabled.
-    #[inline(always)]
-    unsafe fn scale_avx2(y: __m256, shifted: __m256) -> __m256 {
-        // SAFETY: the caller's.
-        unsafe {
-            let magic = _mm256_set1_epi32(ROUND_MAGIC.to_bits() as i32);
-            let n = _mm256_sub_epi32(_mm256_castps_si256(shifted), magic);
-            let half = _mm256_srai_epi32::<1>(n);
-            let rest = _mm256_sub_epi32(n, half);
-            let bias = _mm256_set1_epi32(127);
-            let first = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias));
-            let second = _mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias));
-            let y = _mm256_mul_ps(y, _mm256_castsi256_ps(first));
-            _mm256_mul_ps(y, _mm256_castsi256_ps(second))
-        }
-    }
-
-    impl Lanes for Avx512Lanes {
-        // Eight independent chains hide the latency of two multiply-add units.
-        const TILE_ROWS: usize = 8;
-
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_set1_ps(value) })
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
-            Self(unsafe { _mm512_loadu_ps(from) })
-        }
-
-        #[inline(always)]
-        unsafe fn load_bf16(from: *const u16) -> Self {
-            // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
-            unsafe {
-                let bits = _mm512_broadcast_i64x4(_mm256_loadu_si256(from.cast()));
-                // The first eight lanes shift their half up; the others have it there already.
-                let shifts = _mm512_inserti64x4::<1>(_mm512_set1_epi32(16), _mm256_setzero_si256());
-                let bits = _mm512_sllv_epi32(bits, shifts);
-                let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-                Self(_mm512_castsi512_ps(_mm512_and_si512(bits, mask)))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn load_i8(from: *const i8) -> Self {
-            // SAFETY: the contract of `Lanes`: sixteen readable values, an unaligned load.
-            unsafe {
-                let bytes = _mm_loadu_si128(from.cast());
-                Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: the contract of `Lanes`: room for sixteen values, an unaligned store.
-            unsafe { _mm512_storeu_ps(to, self.0) }
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_add_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn sub(self, other: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn mul(self, other: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_mul_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn div(self, other: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_div_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn fma(self, b: Self, c: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn max(self, other: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_max_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn min(self, other: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            Self(unsafe { _mm512_min_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn scale_by_power_of_two(self, shifted: Self) -> Self {
-            // SAFETY: the contract of `Lanes`.
-            unsafe {
-                let magic = _mm512_set1_epi32(ROUND_MAGIC.to_bits() as i32);
-                let n = _mm512_sub_epi32(_mm512_castps_si512(shifted.0), magic);
-                let half = _mm512_srai_epi32::<1>(n);
-                let rest = _mm512_sub_epi32(n, half);
-                let bias = _mm512_set1_epi32(127);
-                let first = _mm512_slli_epi32::<23>(_mm512_add_epi32(half, bias));
-                let second = _mm512_slli_epi32::<23>(_mm512_add_epi32(rest, bias));
-                let y = _mm512_mul_ps(self.0, _mm512_castsi512_ps(first));
-                Self(_mm512_mul_ps(y, _mm512_castsi512_ps(second)))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn store_rounded(self, to: *mut i8) {
-            // SAFETY: the contract of `Lanes`: room for sixteen bytes, an unaligned store.
-            unsafe {
-                let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
-                _mm_storeu_si128(to.cast(), bytes);
-            }
-        }
-    }
-}
+mod x86;
 
 /// Compiles `$body::<L>` for every instruction set and picks one at run time.
 ///
@@ -624,3 +410,6 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
-//! Threads with a fixed partition of work.
+//! Threads that share pieces of work.
 //!
-//! A pool runs one piece of work at a time on all its threads; what each thread does depends on
-//! its index alone. Workers spin shortly for the next piece, then park: a decode step has a
+//! A pool runs one piece of work at a time on all its threads; what a part of it is depends on its index alone, and who
+//! computes it does not matter. Workers spin shortly for the next piece, then park: a decode step has a
 //! hundred pieces a few microseconds apart, and an idle server must not burn a core.
 
 use std::any::Any;
@@ -49,7 +49,7 @@ struct Member {
     /// The last epoch whose part of the work somebody has taken: the worker itself or, where it is still waking up when
     /// all else is done, the caller.
     claimed: AtomicUsize,
-    /// The last epoch whose part the worker has finished.
+    /// The last epoch whose part has been finished, by whoever took it.
     finished: AtomicUsize,
     /// Whether it is parked or about to park.
     parked: AtomicBool,
@@ -59,6 +59,20 @@ impl Member {
     /// Takes the worker's part of an epoch, unless it is taken, or the epoch is over.
     fn claim(&self, epoch: usize) -> bool {
         self.claimed.fetch_max(epoch, Ordering::AcqRel) < epoch
+    }
+}
+
+impl Shared {
+    /// Does a part of the work. The first panic of all parts is kept; others are forgotten, since to drop what they
+    /// carry might panic in turn, here, where nothing may.
+    fn take_part(&self, work: Work<'_>, index: usize) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(index))) {
+            let mut kept = lock(&self.panic);
+            match *kept {
+                None => *kept = Some(payload),
+                Some(_) => std::mem::forget(payload),
+            }
+        }
     }
 }
 
@@ -134,21 +148,21 @@ impl Pool {
                 handle.unpark();
             }
         }
-        let here = |index| catch_unwind(AssertUnwindSafe(|| work(index))).err();
-        let mut own = here(0);
+        shared.take_part(work, 0);
         // A core that sleeps takes longer to wake than a small product takes: nobody waits for that.
         for (index, member) in shared.workers.iter().enumerate() {
             if member.claim(epoch) {
-                let failure = here(index + 1);
-                own = own.or(failure);
-            } else {
-                wait_until_finished(member, epoch);
+                shared.take_part(work, index + 1);
+                member.finished.store(epoch, Ordering::Release);
             }
         }
+        for member in &shared.workers {
+            wait_until_finished(member, epoch);
+        }
         *lock(&shared.work) = None;
-        let theirs = lock(&shared.panic).take();
+        let panic = lock(&shared.panic).take();
         drop(guard);
-        if let Some(payload) = own.or(theirs) {
+        if let Some(payload) = panic {
             resume_unwind(payload);
         }
     }
@@ -190,6 +204,19 @@ impl Pool {
                     .take_while(|item| *item < end)
                     .for_each(work);
             }
+        });
+    }
+
+    /// As [`Self::each`], for runs of up to `grain` of `0..count`, shorter ones where threads would go without.
+    pub fn spread(
+        &self,
+        count: usize,
+        grain: usize,
+        work: &(dyn Fn(std::ops::Range<usize>) + Sync),
+    ) {
+        let grain = grain.min(count / self.threads()).max(1);
+        self.each(count.div_ceil(grain), &|index| {
+            work(index * grain..count.min((index + 1) * grain));
         });
     }
 }
@@ -237,10 +264,8 @@ fn worker(shared: &Shared, index: usize) {
             continue;
         }
         let work = *lock(&shared.work);
-        if let Some(work) = work
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(index + 1)))
-        {
-            *lock(&shared.panic) = Some(payload);
+        if let Some(work) = work {
+            shared.take_part(work, index + 1);
         }
         member.finished.store(seen, Ordering::Release);
     }
@@ -301,8 +326,13 @@ mod tests {
             pool.each(count, &|i| {
                 hits[i].fetch_add(1, Ordering::SeqCst);
             });
+            pool.spread(count, 7, &|range| {
+                for i in range {
+                    hits[i].fetch_add(1, Ordering::SeqCst);
+                }
+            });
             assert!(
-                hits.iter().all(|h| h.load(Ordering::SeqCst) == 2),
+                hits.iter().all(|h| h.load(Ordering::SeqCst) == 3),
                 "{count}"
             );
         }
@@ -317,6 +347,49 @@ mod tests {
             }));
             assert!(caught.is_err());
             pool.run(&|_| ());
+        }
+    }
+
+    /// What panics again when it is dropped ends neither a worker nor the caller's wait.
+    #[test]
+    fn all_parts_panic_at_once() {
+        struct Loud;
+        impl Drop for Loud {
+            fn drop(&mut self) {
+                assert!(std::thread::panicking(), "dropped");
+            }
+        }
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| ()));
+        let pool = Pool::new(4);
+        for _ in 0..200 {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(&|_| std::panic::panic_any(Loud));
+            }));
+            std::mem::forget(caught.expect_err("a panic"));
+            pool.run(&|_| ());
+        }
+        std::panic::set_hook(hook);
+    }
+
+    #[test]
+    fn runs_are_enough_for_all_threads() {
+        for (count, threads, grain, expected) in [
+            (0, 2, 4, 0),
+            (9, 8, 100, 9),
+            (17, 8, 100, 9),
+            (3, 8, 1, 3),
+            (100, 2, 10, 10),
+        ] {
+            let runs = AtomicUsize::new(0);
+            Pool::new(threads).spread(count, grain, &|_| {
+                runs.fetch_add(1, Ordering::SeqCst);
+            });
+            assert_eq!(
+                runs.load(Ordering::SeqCst),
+                expected,
+                "{count} of {threads}"
+            );
         }
     }
 }

@@ -20,10 +20,10 @@ pub struct Product {
     scratch: Activations,
 }
 
-/// `bf16` weights about as they are in models: sums of four even values.
+/// `bf16` weights about as they are in models: sums of four uniform values.
 fn normal(random: &mut Random, count: usize) -> Vec<u16> {
-    let even = |bits: u64| (bits & 0xffff) as f32 / 65_536.0 - 0.5;
-    let value = |bits: u64| (0..4).map(|part| even(bits >> (16 * part))).sum::<f32>();
+    let uniform = |bits: u64| (bits & 0xffff) as f32 / 65_536.0 - 0.5;
+    let value = |bits: u64| (0..4).map(|part| uniform(bits >> (16 * part))).sum::<f32>();
     let mut values = || ((value(random.next()) * 0.02).to_bits() >> 16) as u16;
     (0..count).map(|_| values()).collect()
 }

@@ -17,7 +17,7 @@ const KV_POSITIONS_MIN: u64 = 2048;
 /// What a model needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Bytes of the weights as they are held.
+    /// Bytes of the weights as they are held, at most: `bf16` counts as sixteen bits, of which most matrices need twelve.
     pub weights: u64,
     /// Bytes of keys and values for one position.
     pub position: u64,

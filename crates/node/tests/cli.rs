@@ -13,6 +13,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use harness::{Home, Serving, fixture, signal};
 use serde_json::{Value, json};
@@ -603,21 +604,23 @@ fn a_split_gguf_says_what_the_file_says() {
     }
 }
 
-/// A limit on the size of files ends no process by a signal: the write fails, somebody says so, and without the limit
+/// A limit on the size of files ends no process by a signal: the write fails, the error says so, and without the limit
 /// the same command goes on.
 #[test]
 fn a_file_above_the_limit_is_an_error_and_no_signal() {
     let home = Home::new();
     let (source, cut) = (fixture("qwen3"), home.path("cut"));
-    let args = ["model", "split", &source, &cut, "--parts", "2"];
-    let mut limited = std::process::Command::new("sh");
+    let args = ["model", "split", &source, "-o", &cut, "--slices", "2"];
+    let mut limited = Command::new("sh");
     limited
         .args(["-c", "ulimit -f 16; exec \"$0\" \"$@\""])
         .arg(env!("CARGO_BIN_EXE_skein"))
         .args(args)
         .env_clear()
         .env("HOME", home.path(""))
-        .stderr(std::process::Stdio::piped());
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let ended = harness::finish(limited.spawn().expect("a shell"));
     assert_eq!(ended.code, 1, "{}", ended.err);
     assert!(ended.err.contains("File too large"), "{}", ended.err);

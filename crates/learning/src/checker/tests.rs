@@ -55,7 +55,9 @@ proptest! {
     #[test]
     fn generator_and_checker_agree(seed in any::<u64>(), index in 0..1_000_000_u64) {
         let world = World::new(seed);
-        agree(&world.training(Course::First, index));
+        for course in Course::ALL {
+            agree(&world.training(course, index));
+        }
         agree(&world.held_out(index));
         for kind in Kind::ALL {
             agree(&world.held_out_of(kind, index));

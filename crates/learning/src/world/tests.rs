@@ -59,6 +59,13 @@ fn the_corpus_is_the_same_everywhere() {
     // A change of this digest is a change of what the embedded model was trained and judged by.
     let golden = "389cf28e2065d2f21c16dbc92e43e97567da09cb579f14fb3b63de762b67cb66";
     assert_eq!(Blake3::of(text.as_bytes()).to_string(), golden);
+    let later = [Course::Late, Course::Last].into_iter();
+    let later = later.flat_map(|course| (0..200).map(move |index| world.training(course, index)));
+    let text: String = later
+        .map(|sample| format!("{:?}\n", sample.messages()))
+        .collect();
+    let golden = "17032c21a8bb9b26f655e230bbc72aa0e78558b0a792ccec469f45ee1d86bc06";
+    assert_eq!(Blake3::of(text.as_bytes()).to_string(), golden);
 }
 
 #[test]
@@ -329,19 +336,20 @@ fn held_out_wordings_use_words_of_training() {
 fn all_kinds_come_up_as_often_as_they_should() {
     const SAMPLES: u64 = 10_000;
     let world = World::new(13);
-    let mut counts = [0_u64; Kind::ALL.len()];
-    // The kind of a sample is that of its first part, of which no draw is thrown away for good.
-    for index in 0..SAMPLES {
-        counts[world.training(Course::First, index).kind as usize] += 1;
-    }
-    for shares in [SHARES, LATE_SHARES, LAST_SHARES] {
+    for course in Course::ALL {
+        let mut counts = [0_u64; Kind::ALL.len()];
+        // The kind of a sample is that of its first part, of which no draw is thrown away for good.
+        for index in 0..SAMPLES {
+            counts[world.training(course, index).kind as usize] += 1;
+        }
+        let shares = course.shares();
         assert_eq!(shares.map(|(_, share)| share).iter().sum::<u32>(), 100);
-    }
-    for (kind, share) in SHARES {
-        let expected = u64::from(share) * SAMPLES / 100;
-        // Four standard deviations are at most 200.
-        let off = counts[kind as usize].abs_diff(expected);
-        assert!(off < 205, "{kind}: {counts:?}");
+        for (kind, share) in shares {
+            let expected = u64::from(*share) * SAMPLES / 100;
+            // Four standard deviations are at most 200.
+            let off = counts[*kind as usize].abs_diff(expected);
+            assert!(off < 205, "{course:?} {kind}: {counts:?}");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use std::cell::RefCell;
 
 use crate::kernels::linear::{Machine, Weight, by_height, tile, tile_height};
 use crate::kv::{KvFormat, PAGE_POSITIONS, PageLayout};
-use crate::lanes::{self, LANES, Lanes, dispatch, largest, tree_sum};
+use crate::lanes::{self, LANES, Lanes, dispatch};
 use crate::memory::{CACHE_LINE, SharedMut};
 
 pub(crate) use self::write::write_kv;
@@ -269,9 +269,9 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
     }
     let (dim, padded) = (job.shape.layout.head_dim, job.shape.layout.padded_dim);
     for index in 0..count {
-        let mut lanes = [0.0; LANES];
-        lanes.copy_from_slice(&state.sums[index * LANES..][..LANES]);
-        let scale = 1.0 / tree_sum(lanes);
+        // SAFETY: sixteen sums for each vector.
+        let sum = unsafe { L::load(state.sums[index * LANES..][..LANES].as_ptr()).tree_sum() };
+        let scale = 1.0 / sum;
         // SAFETY: this head of this row belongs to this item alone.
         let out = unsafe { job.out.range(job.offset(index), dim) };
         for (out, value) in out.iter_mut().zip(&state.out[index * padded..]) {
@@ -372,24 +372,22 @@ unsafe fn soften<L: Lanes>(
     max: &mut f32,
     sums: &mut [f32],
 ) -> f32 {
-    for (position, score) in scores.iter_mut().enumerate() {
-        if !seen.contains(&position) {
-            *score = f32::NEG_INFINITY;
-        }
-    }
+    scores[..seen.start].fill(f32::NEG_INFINITY);
+    scores[seen.end..].fill(f32::NEG_INFINITY);
     // SAFETY: the arrays hold whole lanes.
     unsafe {
         let low = L::load(scores.as_ptr());
         let high = L::load(scores.as_ptr().add(LANES));
-        let mut array = [0.0f32; LANES];
-        low.max(high).store(array.as_mut_ptr());
-        let found = largest(array);
+        let found = low.max(high).largest();
         let new = if found > *max { found } else { *max };
         // The exponential of zero is one.
         let correction = if new == *max {
             1.0
         } else {
-            skein_base::math::exp(*max - new)
+            // One lane of sixteen; the function of a single value would be compiled without the instruction set.
+            let mut lanes = [0.0; LANES];
+            lanes::exp(L::splat(*max - new)).store(lanes.as_mut_ptr());
+            lanes[0]
         };
         *max = new;
         let shift = L::splat(new);

@@ -5,7 +5,7 @@
 use skein_base::math;
 use skein_weights::profile::NormKind;
 
-use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch, tree_sum};
+use crate::lanes::{self, InstructionSet, LANES, Lanes, dispatch};
 use crate::memory::SharedMut;
 use crate::pool::Pool;
 
@@ -13,6 +13,9 @@ use crate::pool::Pool;
 const SPLIT_VALUES: usize = 16 << 10;
 /// The same where each value takes an exponential and a division.
 const SPLIT_EXPONENTIALS: usize = 2 << 10;
+
+/// Values that a thread takes at a time, where there are many: some microseconds.
+const GRAIN_VALUES: usize = 8 << 10;
 
 /// A norm over vectors of the width of `weight`.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ fn split_rows(
     if rows * width < SPLIT_VALUES {
         work(0..rows)
     } else {
-        pool.split(rows, work)
+        pool.spread(rows, GRAIN_VALUES.div_ceil(width), work)
     }
 }
 
@@ -111,14 +114,6 @@ unsafe fn store<L: Lanes>(value: L, to: &mut [f32]) {
 }
 
 #[inline(always)]
-unsafe fn sum<L: Lanes>(total: L) -> f32 {
-    let mut lanes = [0.0; LANES];
-    // SAFETY: room for sixteen values.
-    unsafe { total.store(lanes.as_mut_ptr()) };
-    tree_sum(lanes)
-}
-
-#[inline(always)]
 unsafe fn rms_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
     // SAFETY: the caller's.
     unsafe {
@@ -127,7 +122,7 @@ unsafe fn rms_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
             let x = load::<L>(chunk);
             squares = x.fma(x, squares);
         }
-        let mean = sum(squares) / row.len() as f32;
+        let mean = squares.tree_sum() / row.len() as f32;
         let scale = L::splat(1.0 / (mean + norm.epsilon).sqrt());
         for (chunk, weight) in row.chunks_mut(LANES).zip(norm.weight.chunks(LANES)) {
             let y = load::<L>(chunk).mul(scale).mul(load::<L>(weight));
@@ -145,7 +140,7 @@ unsafe fn layer_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
         for chunk in row.chunks(LANES) {
             total = total.add(load::<L>(chunk));
         }
-        let mean = L::splat(sum(total) / width);
+        let mean = L::splat(total.tree_sum() / width);
         for chunk in row.chunks_mut(LANES) {
             store(load::<L>(chunk).sub(mean), chunk);
         }
@@ -154,7 +149,7 @@ unsafe fn layer_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
             let x = load::<L>(chunk);
             squares = x.fma(x, squares);
         }
-        let variance = sum(squares) / width;
+        let variance = squares.tree_sum() / width;
         let scale = L::splat(1.0 / (variance + norm.epsilon).sqrt());
         let parameters = norm.weight.chunks(LANES).zip(norm.bias.chunks(LANES));
         for (chunk, (weight, bias)) in row.chunks_mut(LANES).zip(parameters) {
@@ -194,7 +189,7 @@ pub(crate) fn gated_silu(
     };
     match rows * width < SPLIT_EXPONENTIALS {
         true => work(0..rows * pieces),
-        false => pool.split(rows * pieces, &work),
+        false => pool.spread(rows * pieces, GRAIN_VALUES.div_ceil(piece), &work),
     }
 }
 

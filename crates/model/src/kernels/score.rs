@@ -10,7 +10,7 @@ use skein_base::limits::TOP_SCORES;
 use skein_base::{Scores, math};
 
 use super::linear::Machine;
-use crate::lanes::{self, LANES, Lanes, dispatch, largest, tree_sum};
+use crate::lanes::{self, LANES, Lanes, dispatch};
 use crate::memory::SharedMut;
 
 /// Logits per partial sum.
@@ -158,16 +158,15 @@ unsafe fn collect_body<L: Lanes>(to: &mut Candidates, start: u32, values: &[f32]
     let mut place = start;
     for block in blocks.by_ref() {
         // Most blocks hold nothing that counts: one comparison of maxima.
-        let mut lanes = [0.0; LANES];
-        // SAFETY: whole lanes in the block and the array.
-        unsafe {
+        // SAFETY: whole lanes in the block.
+        let largest = unsafe {
             let mut max = L::load(block.as_ptr());
             for values in block.chunks_exact(LANES).skip(1) {
                 max = max.max(L::load(values.as_ptr()));
             }
-            max.store(lanes.as_mut_ptr());
-        }
-        if largest(lanes) >= to.floor {
+            max.largest()
+        };
+        if largest >= to.floor {
             to.take(place, block);
         }
         place += block.len() as u32;
@@ -193,9 +192,7 @@ unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial) {
         for chunk in whole.chunks_exact(LANES) {
             max = L::load(chunk.as_ptr()).max(max);
         }
-        let mut array = [0.0f32; LANES];
-        max.store(array.as_mut_ptr());
-        out.max = largest(array);
+        out.max = max.largest();
         let max = L::splat(out.max);
         let mut sum = L::splat(0.0);
         for chunk in whole.chunks_exact(LANES) {
@@ -204,8 +201,7 @@ unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial) {
         if !tail.is_empty() {
             sum = sum.add(lanes::exp(L::load(padded.as_ptr()).sub(max)));
         }
-        sum.store(array.as_mut_ptr());
-        out.sum = tree_sum(array);
+        out.sum = sum.tree_sum();
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const fn place(step: usize, lane: usize) -> (bool, usize) {
 }
 
 /// Where the signs and fractions of a half begin in a unit.
-pub(crate) const fn values(upper: bool) -> usize {
+pub(crate) const fn values_place(upper: bool) -> usize {
     if upper { 2 * HALF } else { HALF }
 }
 
@@ -35,10 +35,11 @@ pub(crate) trait CompactLanes: Copy {
     /// A panel's tables, where this instruction set looks things up.
     type Tables: Copy;
 
-    /// `from` has 32 bytes, which stay.
+    /// `from` has 32 bytes, which stay as long as the tables are used.
     unsafe fn compact_tables(from: *const u8) -> Self::Tables;
 
-    /// Widens four inputs of a unit, the later ones if `UPPER`: sixteen outputs of each. Exceptions are somebody else's.
+    /// Widens four inputs of a unit, the later ones if `UPPER`: sixteen outputs of each. `unit` has [`UNIT_BYTES`].
+    /// Exceptions are somebody else's.
     unsafe fn load_compact<const UPPER: bool>(
         tables: Self::Tables,
         unit: *const u8,
@@ -66,7 +67,7 @@ impl CompactLanes for ScalarLanes {
                 // SAFETY: the contract of `Lanes`: a whole unit, and tables.
                 let bits = unsafe {
                     let code = usize::from(*unit.add(place) >> shift & 15);
-                    let low = *unit.add(values(UPPER) + place);
+                    let low = *unit.add(values_place(UPPER) + place);
                     compose(low, *tables.add(code), *tables.add(16 + code))
                 };
                 *wide = f32::from_bits(u32::from(bits) << 16);
@@ -80,7 +81,7 @@ impl CompactLanes for ScalarLanes {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{CompactLanes, HALF_STEPS, values};
+    use super::{CompactLanes, HALF_STEPS, values_place};
     use crate::lanes::{Avx2Lanes, Avx512Lanes};
 
     impl CompactLanes for Avx2Lanes {
@@ -130,7 +131,7 @@ mod x86 {
         unsafe {
             let sign = _mm256_set1_epi8(-128);
             let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-            let bytes = _mm256_loadu_si256(unit.add(values(UPPER)).cast());
+            let bytes = _mm256_loadu_si256(unit.add(values_place(UPPER)).cast());
             let codes = _mm256_loadu_si256(unit.cast());
             let codes = if UPPER {
                 _mm256_srli_epi16::<4>(codes)
@@ -176,7 +177,7 @@ mod x86 {
             unsafe {
                 let fraction = _mm512_set1_epi8(0x7f);
                 let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-                let bytes = _mm512_loadu_si512(unit.add(values(UPPER)).cast());
+                let bytes = _mm512_loadu_si512(unit.add(values_place(UPPER)).cast());
                 let codes = _mm512_loadu_si512(unit.cast());
                 let codes = if UPPER {
                     _mm512_srli_epi16::<4>(codes)
@@ -206,7 +207,7 @@ mod x86 {
 mod neon {
     use std::arch::aarch64::*;
 
-    use super::{CompactLanes, HALF_STEPS, values};
+    use super::{CompactLanes, HALF_STEPS, values_place};
     use crate::lanes::NeonLanes;
 
     impl CompactLanes for NeonLanes {
@@ -252,7 +253,7 @@ mod neon {
         unsafe {
             let sign = vdupq_n_u8(0x80);
             let upper = vdupq_n_u32(0xffff_0000);
-            let bytes = vld1q_u8(unit.add(values(UPPER)));
+            let bytes = vld1q_u8(unit.add(values_place(UPPER)));
             let codes = vld1q_u8(unit);
             let codes = if UPPER {
                 vshrq_n_u8::<4>(codes)

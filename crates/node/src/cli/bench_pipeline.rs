@@ -140,7 +140,7 @@ struct Bench<'a> {
     kv_format: KvFormat,
 }
 
-/// What is measured of one subject, over all rounds.
+/// What is measured of stages, and of one process beside them, over all rounds.
 #[derive(Debug, Default)]
 struct Figures {
     /// By number of sessions.
@@ -305,10 +305,18 @@ impl Bench<'_> {
         whole.decode(1, (BEFORE, 8)).await?;
         cut.decode(1, (BEFORE, 8)).await?;
         let length = (BEFORE, self.args.decode);
-        for _ in 0..self.args.rounds {
+        for round in 0..self.args.rounds {
             for (index, sessions) in self.args.sessions.iter().enumerate() {
+                // In turn who begins, so that a drift within a round favours nobody.
+                let early = round % 2 == 1;
+                let mut speed = f64::NAN;
+                if early {
+                    speed = cut.decode(*sessions, length).await?;
+                }
                 let one = whole.decode(*sessions, length).await?;
-                let speed = cut.decode(*sessions, length).await?;
+                if !early {
+                    speed = cut.decode(*sessions, length).await?;
+                }
                 figures.decode[index].add(one, speed);
                 if *sessions == 1 {
                     figures.see(&cut).await;
@@ -434,7 +442,7 @@ fn table(report: &Value) -> String {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut out = format!(
-        "{}, {}, {} threads, medians of {} rounds\n\ndecode, tokens a second of all sessions, to those of one process in the same rounds\n",
+        "{}, {}, {} threads, medians of {} rounds\n\ndecode, tokens a second of all sessions, of those of one process in the same rounds\n",
         report["model"], report["format"], report["threads"], report["rounds"]
     );
     for row in list(&report["decode"]) {
@@ -444,7 +452,7 @@ fn table(report: &Value) -> String {
         ));
         for speed in list(&row["speeds"]) {
             out.push_str(&format!(
-                "  {:>2}: {:.1} to {:.1} ({:.0} %)",
+                "  {:>2}: {:.1} of {:.1} ({:.0} %)",
                 speed["sessions"],
                 number(&speed["tokens_per_second"]),
                 number(&speed["one_process_tokens_per_second"]),

@@ -1,15 +1,13 @@
 //! Few rows over [compact](super::compact) weights, which are widened in registers.
 
 use super::compact::{CompactMatrix, Stream, UNIT_STEP};
-use super::{Job, RUN, by_height, tile_height};
+use super::{ABREAST, Job, RUN, by_height, tile_height};
 use crate::lanes::compact::{HALF_STEPS, STEPS, UNIT_BYTES};
 use crate::lanes::{LANES, Lanes, prefetch};
 use crate::memory::CACHE_LINE;
 
-/// Up to so many rows walk the two panels of a [pair](super::compact) abreast, as one stream; the sums of more would
-/// not stay in registers.
-const PAIR_ROWS: usize = 4;
-/// How far ahead memory is asked for, in bytes of a panel's own units.
+/// How far ahead memory is asked for where one panel of a pair is walked, as a distance of addresses. Two ask half as
+/// far, which is as many bytes of weights.
 const AHEAD: usize = 32 * UNIT_STEP;
 
 /// All rows over each panel of compact weights: they stream through once, from memory.
@@ -18,26 +16,36 @@ const AHEAD: usize = 32 * UNIT_STEP;
 /// As for [`super::run_job`].
 #[inline(always)]
 pub(super) unsafe fn compact_rows<L: Lanes>(job: &Job<'_>, data: &CompactMatrix) {
+    let rows = job.x.count;
     let mut panel = job.first;
     while panel < job.last {
-        let pair = panel + 2 <= job.last && job.x.count <= PAIR_ROWS;
-        let mut row = 0;
-        while row < job.x.count {
-            row += by_height!(tile_height::<L>(job.x.count - row), R => {
-                // SAFETY: a tile is at most as high as rows are left; a pair is two panels of the job.
-                unsafe {
-                    if pair {
-                        rows_of_panels::<L, R, 2>(job, data, row, panel);
-                    } else {
-                        rows_of_panels::<L, R, 1>(job, data, row, panel);
-                    }
+        // A pair is one stream of memory; the sums of more rows would not stay in registers.
+        if panel + 2 <= job.last && rows <= L::TILE_ROWS / 2 {
+            // SAFETY: there are two panels, and so many rows.
+            unsafe {
+                match rows {
+                    1 => rows_of_panels::<L, 1, 2>(job, data, 0, panel),
+                    2 => rows_of_panels::<L, 2, 2>(job, data, 0, panel),
+                    3 => rows_of_panels::<L, 3, 2>(job, data, 0, panel),
+                    _ => rows_of_panels::<L, 4, 2>(job, data, 0, panel),
                 }
+            }
+            panel += 2;
+            continue;
+        }
+        let mut row = 0;
+        while row < rows {
+            row += by_height!(tile_height::<L>(rows - row), R => {
+                // SAFETY: a tile is at most as high as rows are left.
+                unsafe { rows_of_panels::<L, R, 1>(job, data, row, panel) };
                 R
             });
         }
-        panel += if pair { 2 } else { 1 };
+        panel += 1;
     }
 }
+
+const _: () = assert!(ABREAST.is_multiple_of(2), "threads share out whole pairs");
 
 /// The same sums in the same order as [`super::tile`] has them.
 ///

@@ -73,7 +73,16 @@ const STORE: Epilogue<'_> = Epilogue {
 #[test]
 fn invariance_of_every_path() {
     let mut random = Random::new(7);
-    for (outputs, inputs) in [(1, 1), (16, 64), (40, 72), (130, 200), (64, 1100)] {
+    for (outputs, inputs) in [
+        (1, 1),
+        (33, 7),
+        (16, 64),
+        (32, 65),
+        (40, 72),
+        (48, 127),
+        (130, 200),
+        (64, 1100),
+    ] {
         let x = random.awkward(37 * inputs);
         let w: Vec<f32> = random.awkward(outputs * inputs);
         let truncated: Vec<f32> = w
@@ -88,7 +97,7 @@ fn invariance_of_every_path() {
             for set in InstructionSet::available() {
                 for threads in [1, 2, 3] {
                     let pool = Pool::new(threads);
-                    for rows in [1, 2, 3, 5, 7, 8, 13, 37] {
+                    for rows in [1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 37] {
                         let mut out = vec![f32::NAN; rows * outputs];
                         let epilogue = Epilogue {
                             bias: Some(&bias),
@@ -102,6 +111,50 @@ fn invariance_of_every_path() {
                         same_bits(&out, &expected[..rows * outputs], &what);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Weights apart from the table at all kinds of places: both halves of a unit, several in one, the last unit that is
+/// not full, and where many rows begin their next block.
+#[test]
+fn exceptions_come_where_they_belong() {
+    let mut random = Random::new(11);
+    let outputs = 33;
+    for (inputs, everywhere) in [(13, false), (64, false), (1100, true)] {
+        let base =
+            |n: usize| f32::from_bits((((n % 16 + 120) << 23) | ((n * 37 % 128) << 16)) as u32);
+        let mut w: Vec<f32> = (0..outputs * inputs).map(base).collect();
+        let few = [
+            (0, 0),
+            (3, 5),
+            (4, 5),
+            (0, 15),
+            (1, 16),
+            (inputs - 1, 7),
+            (511, 2),
+            (512, 3),
+        ];
+        let all = (0..16).map(|output| (700, output)).filter(|_| everywhere);
+        let places = few
+            .into_iter()
+            .filter(|(input, _)| *input < inputs)
+            .chain(all);
+        for (n, (input, output)) in places.enumerate() {
+            // Exponents that occur once.
+            w[output * inputs + input] = -f32::from_bits((((n + 20) << 23) | 0x15_0000) as u32);
+        }
+        let matrix = pack(&w, outputs, inputs, Held::Compact);
+        let x = random.values(17 * inputs, 1.0);
+        let expected = reference(&x, &w, inputs, None);
+        for set in InstructionSet::available() {
+            for rows in [1, 2, 4, 5, 17] {
+                let mut out = vec![f32::NAN; rows * outputs];
+                let x = Rows::new(&x[..rows * inputs], inputs);
+                multiply(&Pool::new(2), set, x, &matrix, STORE, &mut out);
+                let what = format!("{inputs} inputs, {set:?}, {rows} rows");
+                same_bits(&out, &expected[..rows * outputs], &what);
             }
         }
     }

@@ -18,12 +18,12 @@ use crate::pool::Pool;
 
 /// Smaller blocks are zero: the reciprocal of their scale might be no number.
 const TINY: f32 = 1e-30;
-/// All bits but that of the sign.
-const MAGNITUDE: u32 = 0x7fff_ffff;
 /// Fewer values than this are not worth waking other threads for.
 const SPLIT_VALUES: usize = 6 << 10;
-/// Blocks that a thread takes at a time.
+/// Blocks of a tile that are quantised in one go.
 const PIECE: usize = 16;
+/// Pieces that a thread takes at a time: some microseconds.
+const GRAIN: usize = 4;
 
 /// Quantised rows, packed for the kernels of one instruction set: tile after tile, in it block after block, in
 /// that group after group of four values, in that row after row.
@@ -88,7 +88,7 @@ impl Activations {
         if x.data.len() < SPLIT_VALUES {
             work(0..tiles * pieces)
         } else {
-            pool.split(tiles * pieces, &work)
+            pool.spread(tiles * pieces, GRAIN, &work)
         }
     }
 
@@ -161,9 +161,9 @@ unsafe fn piece_body<L: Lanes>(x: Rows<'_>, (row, blocks): (usize, Range<usize>)
             let place = index * out.rows + r;
             let mut quants = [0; BLOCK];
             // SAFETY: the caller's.
-            out.scales[place] = unsafe { quantise_block::<L>(values, &mut quants) };
-            let sum: i32 = quants.iter().map(|q| i32::from(*q)).sum();
-            out.starts[place] = -bias * sum;
+            let (scale, sum) = unsafe { quantise_block::<L>(values, &mut quants) };
+            out.scales[place] = scale;
+            out.starts[place] = sum.wrapping_mul(-bias);
             let block = &mut out.data[index * out.rows * out.packing.block_bytes()..];
             out.packing.write(&quants, out.rows, r, block);
         }
@@ -180,12 +180,12 @@ pub(crate) fn scales(largest: f32) -> (f32, f32) {
     }
 }
 
-/// Quantises up to 32 values, zeros behind the end; returns the scale.
+/// Quantises up to 32 values, zeros behind the end; returns the scale and the sum of the quantised values.
 ///
 /// # Safety
 /// As for [`Lanes`].
 #[inline(always)]
-unsafe fn quantise_block<L: Lanes>(values: &[f32], quants: &mut [i8; BLOCK]) -> f32 {
+unsafe fn quantise_block<L: Lanes>(values: &[f32], quants: &mut [i8; BLOCK]) -> (f32, i32) {
     let mut padded = [0.0; BLOCK];
     let from = if values.len() == BLOCK {
         values.as_ptr()
@@ -193,33 +193,15 @@ unsafe fn quantise_block<L: Lanes>(values: &[f32], quants: &mut [i8; BLOCK]) -> 
         padded[..values.len()].copy_from_slice(values);
         padded.as_ptr()
     };
-    // SAFETY: 32 values are there to read; the arrays have room for whole lanes.
+    // SAFETY: 32 values are there to read; the array has room for as many bytes.
     unsafe {
-        let (scale, inverse) = match largest(&from.cast::<[u32; BLOCK]>().read_unaligned()) {
+        let (low, high) = (L::load(from), L::load(from.add(LANES)));
+        let (scale, inverse) = match low.largest_magnitude(high) {
             magnitude if magnitude.is_finite() => scales(magnitude),
             _ => (f32::NAN, 0.0),
         };
         let inverse = L::splat(inverse);
-        for half in [0, LANES] {
-            let values = L::load(from.add(half)).mul(inverse);
-            values.store_rounded(quants[half..].as_mut_ptr());
-        }
-        scale
+        let (low, high) = (low.mul(inverse), high.mul(inverse));
+        (scale, low.store_rounded_pair(high, quants.as_mut_ptr()))
     }
-}
-
-/// The largest magnitude among the bits of values; an infinity or NaN if there is one. As integers, magnitudes are
-/// ordered as they are as numbers, with infinities and then NaN above.
-#[inline(always)]
-fn largest(bits: &[u32; BLOCK]) -> f32 {
-    let mut lanes = [0; LANES];
-    for (lane, most) in lanes.iter_mut().enumerate() {
-        *most = (bits[lane] & MAGNITUDE).max(bits[lane + LANES] & MAGNITUDE);
-    }
-    for width in [8, 4, 2, 1] {
-        for lane in 0..width {
-            lanes[lane] = lanes[lane].max(lanes[lane + width]);
-        }
-    }
-    f32::from_bits(lanes[0])
 }
