@@ -39,6 +39,8 @@ struct Shared {
     work: Mutex<Option<Work<'static>>>,
     workers: Vec<Member>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Whether no work is to be expected soon: workers park without spinning.
+    resting: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -95,6 +97,7 @@ impl Pool {
             work: Mutex::new(None),
             workers: (0..count).map(|_| Member::default()).collect(),
             panic: Mutex::new(None),
+            resting: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let spawn = |index: usize| {
@@ -113,6 +116,12 @@ impl Pool {
             running: Mutex::new(()),
             cursors: (0..=count).map(|_| Cursor::default()).collect(),
         }
+    }
+
+    /// Says that no work follows soon, so that workers give their cores to others at once instead of spinning: where a
+    /// model is cut into stages on one machine, the next stage wants them. The next piece of work ends it.
+    pub fn rest(&self) {
+        self.shared.resting.store(true, Ordering::Relaxed);
     }
 
     /// How many threads take part.
@@ -142,6 +151,7 @@ impl Pool {
         // for that store, also when a part panics. So `work` outlives each use.
         let erased = unsafe { std::mem::transmute::<Work<'a>, Work<'static>>(work) };
         *lock(&shared.work) = Some(erased);
+        shared.resting.store(false, Ordering::Relaxed);
         let epoch = shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         for (member, handle) in shared.workers.iter().zip(&self.handles) {
             if member.parked.load(Ordering::SeqCst) {
@@ -277,6 +287,9 @@ fn wait_for_change(shared: &Shared, member: &Member, seen: usize) -> usize {
         if now != seen {
             return now;
         }
+        if shared.resting.load(Ordering::Relaxed) {
+            break;
+        }
         std::hint::spin_loop();
     }
     // The flag goes up before the last look at the epoch: a caller that changes the epoch after
@@ -309,6 +322,9 @@ mod tests {
                 });
                 let expected = (0..pool.threads()).map(|i| 1 << (8 * i)).sum::<usize>();
                 assert_eq!(count.load(Ordering::SeqCst), expected, "round {round}");
+                if round % 3 == 0 {
+                    pool.rest();
+                }
             }
         }
     }

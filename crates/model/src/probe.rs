@@ -3,9 +3,16 @@
 use skein_weights::Dtype;
 use skein_weights::blocks::BLOCK;
 
+use skein_weights::profile::NormKind;
+
+use crate::kernels::attention::{self, Item, Shape, Span, write_kv};
 use crate::kernels::linear::{Epilogue, Machine, Matrix, Rows, linear};
+use crate::kernels::pointwise::{self, Norm};
 use crate::kernels::quantised::activations::Activations;
+use crate::kernels::score;
+use crate::kv::{KvFormat, PAGE_POSITIONS, PageLayout};
 use crate::lanes::{InstructionSet, LANES};
+use crate::memory::Buffer;
 use crate::pool::Pool;
 use crate::random::Random;
 
@@ -100,5 +107,190 @@ impl Product {
             epilogue,
             &mut self.out,
         );
+    }
+}
+
+/// Values between -0.8 and 0.8 or so.
+fn values(random: &mut Random, count: usize) -> Vec<f32> {
+    let value = |bits: u64| (bits >> 40) as f32 / 1e7 - 0.8;
+    (0..count).map(|_| value(random.next())).collect()
+}
+
+/// Attention of the last rows of one session, in one layer after another, in the shape of Qwen2.5-0.5B: 14 heads of 64, two of
+/// keys and values.
+#[derive(Debug)]
+pub struct Attention {
+    set: InstructionSet,
+    layout: PageLayout,
+    layer: usize,
+    /// The session's pages; the span has pointers to them.
+    pages: Vec<Buffer<u8>>,
+    span: [Span; 1],
+    items: Vec<Item>,
+    q: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl Attention {
+    const HEADS: usize = 14;
+    const KV_HEADS: usize = 2;
+    const DIM: usize = 64;
+    const LAYERS: usize = 24;
+
+    /// `rows` queries at the end of `positions`.
+    pub fn new(format: KvFormat, positions: usize, rows: usize) -> Self {
+        let layout = PageLayout {
+            layers: Self::LAYERS,
+            kv_heads: Self::KV_HEADS,
+            head_dim: Self::DIM,
+            padded_dim: Self::DIM,
+            format,
+        };
+        let mut pages: Vec<Buffer<u8>> = (0..positions.div_ceil(PAGE_POSITIONS))
+            .map(|_| Buffer::zeroed(layout.page_bytes()))
+            .collect();
+        let span = Span {
+            row: 0,
+            rows,
+            position: positions - rows,
+            pages: pages
+                .iter_mut()
+                .map(|page| page.as_mut_slice().as_mut_ptr())
+                .collect(),
+        };
+        let mut random = Random::new(3);
+        let mut items = Vec::new();
+        let span = [span];
+        attention::cut([Self::HEADS, Self::KV_HEADS], &span, &mut items);
+        let mut made = Self {
+            set: InstructionSet::detect(),
+            layout,
+            layer: 0,
+            pages,
+            span,
+            items,
+            q: values(&mut random, rows * Self::HEADS * Self::DIM),
+            out: vec![0.0; rows * Self::HEADS * Self::DIM],
+        };
+        for layer in 0..Self::LAYERS {
+            made.layer = layer;
+            for position in 0..positions {
+                for head in 0..Self::KV_HEADS {
+                    let (k, v) = (
+                        values(&mut random, Self::DIM),
+                        values(&mut random, Self::DIM),
+                    );
+                    // SAFETY: the pages are ours, and one thread writes.
+                    unsafe { write_kv(&made.shape(), &made.span[0], head, position, &k, &v) };
+                }
+            }
+        }
+        made
+    }
+
+    fn shape(&self) -> Shape {
+        Shape {
+            layout: self.layout,
+            layer: self.layer,
+            heads: Self::HEADS,
+            window: None,
+            scale: 0.125,
+        }
+    }
+
+    /// Bytes of keys and values of one layer.
+    pub fn bytes(&self) -> u64 {
+        (self.pages.len() * self.layout.page_bytes() / Self::LAYERS) as u64
+    }
+
+    /// Multiplications and additions of one run: of queries with keys, and of weights with values.
+    pub fn operations(&self) -> f64 {
+        let span = &self.span[0];
+        let seen: usize = (span.position..span.position + span.rows)
+            .map(|position| position + 1)
+            .sum();
+        4.0 * (seen * Self::HEADS * Self::DIM) as f64
+    }
+
+    /// One layer, the next one each time.
+    pub fn run(&mut self, pool: &Pool) {
+        self.layer = (self.layer + 1) % Self::LAYERS;
+        let (shape, machine) = (
+            self.shape(),
+            Machine {
+                pool,
+                set: self.set,
+            },
+        );
+        let work = (self.span.as_slice(), self.items.as_slice());
+        attention::attention(machine, shape, work, &self.q, &mut self.out);
+    }
+}
+
+/// What is done to each value between products.
+#[derive(Debug)]
+pub struct Pointwise {
+    set: InstructionSet,
+    norm: Norm,
+    x: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl Pointwise {
+    /// Room for rows of `width` outputs.
+    pub fn new(rows: usize, width: usize) -> Self {
+        let mut random = Random::new(5);
+        Self {
+            set: InstructionSet::detect(),
+            norm: Norm {
+                kind: NormKind::Rms,
+                epsilon: 1e-6,
+                weight: vec![1.0; width],
+                bias: Vec::new(),
+            },
+            x: values(&mut random, 2 * rows * width),
+            out: vec![0.0; rows * width],
+        }
+    }
+
+    /// RMSNorm of every row.
+    pub fn rms_norm(&mut self, pool: &Pool) {
+        let x = &self.x[..self.out.len()];
+        pointwise::norm(pool, self.set, &self.norm, x, &mut self.out);
+    }
+
+    /// The gated activation: two values in, one out.
+    pub fn gated_silu(&mut self, pool: &Pool) {
+        let width = self.norm.weight.len();
+        pointwise::gated_silu(pool, self.set, &self.x, width, &mut self.out);
+    }
+}
+
+/// The best of a row of logits, and the sum of their exponentials.
+#[derive(Debug)]
+pub struct Scoring {
+    set: InstructionSet,
+    logits: Vec<f32>,
+    scratch: score::Scratch,
+}
+
+impl Scoring {
+    /// A vocabulary of so many.
+    pub fn new(vocabulary: usize) -> Self {
+        Self {
+            set: InstructionSet::detect(),
+            logits: values(&mut Random::new(9), vocabulary),
+            scratch: score::Scratch::default(),
+        }
+    }
+
+    /// Scores once; the best id.
+    pub fn run(&mut self, pool: &Pool) -> u32 {
+        let machine = Machine {
+            pool,
+            set: self.set,
+        };
+        let scores = score::scores(machine, &mut self.scratch, &self.logits, &[]);
+        scores.top[0].0
     }
 }

@@ -130,6 +130,10 @@ impl SliceModel {
             Some(head) => Output::Scores(self.scores(values, head, (batch, segments))?),
             None => Output::Hidden(values.hidden.to_vec()),
         };
+        if self.slice.layers.len() as u32 != self.slice.of {
+            // Somebody else computes before there is more to do here.
+            self.pool.rest();
+        }
         if let Output::Hidden(values) = &output {
             let width = self.profile.hidden as usize;
             if let Some(row) = first_not_finite(values, width) {
