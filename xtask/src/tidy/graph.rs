@@ -16,7 +16,7 @@ const TESTS_ONLY: [&str; 5] = ["proptest", "tempfile", "serde", "serde_json", "t
 
 /// Each foreign library and the crates that may name it. A library that is not listed is refused:
 /// a new one is a decision, and this is where it is written down.
-const OWNERS: [(&str, &[&str]); 44] = [
+const OWNERS: [(&str, &[&str]); 45] = [
     // Hashes: ids are `base`'s, chunks and files `weights`'; the gateway stores keys hashed.
     ("blake3", &["skein-base", "skein-weights"]),
     ("sha2", &["skein-base", "skein-weights", "skein-gateway"]),
@@ -50,6 +50,8 @@ const OWNERS: [(&str, &[&str]); 44] = [
     ("candle-core", &["skein-model"]),
     // The driver of NVIDIA's cards and their compiler, both loaded at run time.
     ("cudarc", &["skein-model"]),
+    // Benches of kernels alone: distributions, and changes since the last run.
+    ("criterion", &["skein-model"]),
     ("memmap2", &["skein-model"]),
     ("libc", &["skein-model"]),
     // HTTP. `futures` and `bytes` are what a body is made of.
