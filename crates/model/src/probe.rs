@@ -123,8 +123,8 @@ pub struct Attention {
     set: InstructionSet,
     layout: PageLayout,
     layer: usize,
-    /// The session's pages; the span has pointers to them.
-    pages: Vec<Buffer<u8>>,
+    /// The session's pages, together as those of a model are, on huge pages; the span has pointers to them.
+    pages: Buffer<u8>,
     span: [Span; 1],
     items: Vec<Item>,
     q: Vec<f32>,
@@ -146,16 +146,16 @@ impl Attention {
             padded_dim: Self::DIM,
             format,
         };
-        let mut pages: Vec<Buffer<u8>> = (0..positions.div_ceil(PAGE_POSITIONS))
-            .map(|_| Buffer::zeroed(layout.page_bytes()))
-            .collect();
+        let size = layout.page_bytes();
+        let mut pages = Buffer::zeroed(positions.div_ceil(PAGE_POSITIONS) * size);
         let span = Span {
             row: 0,
             rows,
             position: positions - rows,
             pages: pages
-                .iter_mut()
-                .map(|page| page.as_mut_slice().as_mut_ptr())
+                .as_mut_slice()
+                .chunks_exact_mut(size)
+                .map(<[u8]>::as_mut_ptr)
                 .collect(),
         };
         let mut random = Random::new(3);
@@ -200,7 +200,7 @@ impl Attention {
 
     /// Bytes of keys and values of one layer.
     pub fn bytes(&self) -> u64 {
-        (self.pages.len() * self.layout.page_bytes() / Self::LAYERS) as u64
+        (self.pages.as_slice().len() / Self::LAYERS) as u64
     }
 
     /// Multiplications and additions of one run: of queries with keys, and of weights with values.
