@@ -67,12 +67,12 @@ impl Product {
                 }
             }
         }
-        let x = (0..rows * inputs).map(|_| (random.next() >> 40) as f32 / 1e7 - 0.8);
+        let x = values(&mut random, rows * inputs);
         Self {
             set: InstructionSet::detect(),
             matrix,
             rows,
-            x: x.collect(),
+            x,
             out: vec![0.0; rows * outputs],
             scratch: Activations::default(),
         }
