@@ -104,15 +104,45 @@ impl Measured<'_> {
             let ids = self.random.ids(before, self.stage.limits().vocabulary);
             sessions.push(self.begin(&ids)?);
         }
-        let start = self.clock.now();
-        for _ in 0..tokens {
-            self.step(&mut sessions)?;
-        }
-        let seconds = self.clock.now().since(start).as_secs_f64();
-        sessions
-            .into_iter()
-            .for_each(|session| self.stage.release(session.sequence));
+        let seconds = self.steps(&mut sessions, tokens)?;
+        self.release(sessions);
         Ok((batch * tokens) as f64 / seconds.max(1e-9))
+    }
+
+    /// As [`Self::decode`] of one session, in pieces: the tokens and the seconds of each. `between` is called before the
+    /// first piece and after each.
+    pub fn decode_in_pieces(
+        &mut self,
+        before: usize,
+        (tokens, piece): (usize, usize),
+        between: &mut dyn FnMut(),
+    ) -> Result<Vec<(usize, f64)>, MeasureError> {
+        let ids = self.random.ids(before, self.stage.limits().vocabulary);
+        let mut sessions = vec![self.begin(&ids)?];
+        let mut pieces = Vec::with_capacity(tokens.div_ceil(piece));
+        between();
+        for first in (0..tokens).step_by(piece) {
+            let length = piece.min(tokens - first);
+            pieces.push((length, self.steps(&mut sessions, length)?));
+            between();
+        }
+        self.release(sessions);
+        Ok(pieces)
+    }
+
+    /// Seconds that so many steps take.
+    fn steps(&mut self, sessions: &mut [Session], count: usize) -> Result<f64, MeasureError> {
+        let start = self.clock.now();
+        for _ in 0..count {
+            self.step(sessions)?;
+        }
+        Ok(self.clock.now().since(start).as_secs_f64())
+    }
+
+    fn release(&mut self, sessions: Vec<Session>) {
+        for session in sessions {
+            self.stage.release(session.sequence);
+        }
     }
 
     fn begin(&mut self, ids: &[u32]) -> Result<Session, MeasureError> {

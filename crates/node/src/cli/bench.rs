@@ -28,14 +28,18 @@ use crate::open::{self, Opened};
 
 /// How many sessions decode together.
 const BATCHES: [usize; 4] = [1, 4, 8, 16];
-/// Passes over the stream's buffer in one round; the best counts, as the others were disturbed.
-const STREAM_PASSES: usize = 4;
+/// Tokens that one session decodes between two looks at the memory: it drifts within seconds.
+const PIECE: usize = 8;
+/// Passes over the stream's buffer in one look.
+const STREAM_PASSES: usize = 2;
 
 /// What one round measured.
 #[derive(Debug, Clone, Default)]
 struct Round {
-    /// Bytes per second.
+    /// Bytes per second, the middle of all looks.
     stream: f64,
+    /// What one session decoded to what the memory gave just before and after, the middle of all pieces.
+    share: f64,
     /// Seconds.
     first_token: f64,
     /// Tokens per second.
@@ -80,7 +84,8 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
     let (mut measured, once) = load(&opened, args, (dtype, kv_format, &pool), &clock)?;
     measured.check(args.prompt.max(2 * args.decode + 1))?;
     // Not counted: pages are touched and caches filled for the first time.
-    one_round(&mut measured, args, None, &mut peers)?;
+    let what = (args, once.step_bytes);
+    one_round(&mut measured, what, None, &mut peers)?;
     let once = Once {
         peak: memory::peak(),
         ..once
@@ -91,7 +96,7 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
         context
             .console
             .note(&format!("round {number} of {}", args.rounds));
-        rounds.push(one_round(&mut measured, args, Some(&stream), &mut peers)?);
+        rounds.push(one_round(&mut measured, what, Some(&stream), &mut peers)?);
     }
     let set = format!("{:?}", measured.stage.model().instruction_set());
     let mut report = report(args, once, &rounds, (dtype, threads, &set));
@@ -209,6 +214,12 @@ fn peer_report(peer: Peer, index: usize, rounds: &[Round]) -> Result<Value, Comm
             .collect();
         median(&values)
     };
+    let ratio = |of: &dyn Fn(&Round) -> f64, to: &dyn Fn(&PeerRound) -> f64| {
+        let ratios = rounds
+            .iter()
+            .map(|round| of(round) / to(&round.peers[index]));
+        median(&ratios.collect::<Vec<_>>())
+    };
     let sessions = rounds.first().map(|round| &round.peers[index].batched);
     let batched = sessions.into_iter().flatten().enumerate();
     let batched = batched.map(|(place, (sessions, _))| {
@@ -219,6 +230,8 @@ fn peer_report(peer: Peer, index: usize, rounds: &[Round]) -> Result<Value, Comm
         "format": peer.dtype,
         "prefill_tokens_per_second": over(&|round| round.prefill),
         "decode_tokens_per_second": over(&|round| round.decode),
+        "prefill_ratio": ratio(&|round| round.prefill, &|peer| peer.prefill),
+        "decode_ratio": ratio(&|round| round.decode[0], &|peer| peer.decode),
         "batched": batched.collect::<Vec<_>>(),
         "load_seconds": peer.ready.load_seconds,
         "versions": peer.ready.versions.clone(),
@@ -258,27 +271,22 @@ fn load<'a>(
     ))
 }
 
-/// Every measurement once, the stream before and after decoding, since it drifts.
+/// Every measurement once.
 fn one_round(
     measured: &mut Measured<'_>,
-    args: &BenchArgs,
+    (args, step_bytes): (&BenchArgs, u64),
     stream: Option<&Stream>,
     peers: &mut [Peer],
 ) -> Result<Round, CommandError> {
-    let read = |clock: &dyn Clock| -> f64 {
-        let passes = (0..STREAM_PASSES).map(|_| stream.map_or(0.0, |stream| speed(stream, clock)));
-        passes.fold(0.0, f64::max)
-    };
     let mut round = Round::default();
     round.first_token = measured.first_token(args.prompt)?;
     round.prefill = args.prompt as f64 / round.first_token;
-    let before = read(measured.clock);
     for batch in BATCHES {
-        round
-            .decode
-            .push(measured.decode(batch, args.decode, args.decode)?);
         if batch == 1 {
-            round.stream = (before + read(measured.clock)) / 2.0;
+            decode_beside_stream(measured, (args.decode, step_bytes), stream, &mut round)?;
+        } else {
+            let rate = measured.decode(batch, args.decode, args.decode)?;
+            round.decode.push(rate);
         }
     }
     round.peers = peers
@@ -288,11 +296,37 @@ fn one_round(
     Ok(round)
 }
 
-/// Bytes per second of one pass over the buffer.
+/// One session, and the memory before and after each of its pieces.
+fn decode_beside_stream(
+    measured: &mut Measured<'_>,
+    (tokens, step_bytes): (usize, u64),
+    stream: Option<&Stream>,
+    round: &mut Round,
+) -> Result<(), CommandError> {
+    let mut looks = Vec::new();
+    let clock = measured.clock;
+    let mut look = || looks.extend(stream.map(|stream| speed(stream, clock)));
+    let pieces = measured.decode_in_pieces(tokens, (tokens, PIECE), &mut look)?;
+    let seconds: f64 = pieces.iter().map(|(_, seconds)| seconds).sum();
+    round.decode.push(tokens as f64 / seconds.max(1e-9));
+    let shares = pieces.iter().zip(looks.windows(2));
+    let shares = shares.map(|((tokens, seconds), around)| {
+        let bytes = *tokens as f64 * step_bytes as f64;
+        bytes / seconds.max(1e-9) / ((around[0] + around[1]) / 2.0)
+    });
+    round.share = median(&shares.collect::<Vec<_>>());
+    round.stream = median(&looks);
+    Ok(())
+}
+
+/// Bytes per second of some passes over the buffer.
 fn speed(stream: &Stream, clock: &dyn Clock) -> f64 {
     let start = clock.now();
-    std::hint::black_box(stream.read());
-    stream.bytes() as f64 / clock.now().since(start).as_secs_f64().max(1e-9)
+    for _ in 0..STREAM_PASSES {
+        std::hint::black_box(stream.read());
+    }
+    let bytes = (STREAM_PASSES * stream.bytes()) as f64;
+    bytes / clock.now().since(start).as_secs_f64().max(1e-9)
 }
 
 fn report(
@@ -306,7 +340,6 @@ fn report(
     let batches = BATCHES.iter().enumerate().map(|(index, batch)| {
         json!({ "sessions": batch, "tokens_per_second": over(&|round| round.decode[index]) })
     });
-    let share = |round: &Round| round.decode[0] * once.step_bytes as f64 / round.stream;
     json!({
         "model": args.model.as_ref().unwrap_or(&args.shape),
         "format": dtype.to_string(),
@@ -325,7 +358,7 @@ fn report(
         "first_token_seconds": over(&|round| round.first_token),
         "prefill_tokens_per_second": over(&|round| round.prefill),
         "decode_tokens_per_second": over(&|round| round.decode[0]),
-        "share_of_floor": over(&share),
+        "share_of_floor": over(&|round| round.share),
         "batched": batches.collect::<Vec<_>>(),
     })
 }

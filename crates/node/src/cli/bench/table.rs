@@ -90,11 +90,19 @@ fn peer_rows(peer: &Value, rows: &mut Vec<(String, String)>) {
     ));
     rows.push((
         "  prefill".to_owned(),
-        format!("{:.1} tok/s", rate("prefill_tokens_per_second")),
+        format!(
+            "{:.1} tok/s; Skein {:.2}x",
+            rate("prefill_tokens_per_second"),
+            rate("prefill_ratio")
+        ),
     ));
     rows.push((
         "  decode".to_owned(),
-        format!("{:.2} tok/s", rate("decode_tokens_per_second")),
+        format!(
+            "{:.2} tok/s; Skein {:.2}x",
+            rate("decode_tokens_per_second"),
+            rate("decode_ratio")
+        ),
     ));
     rows.extend(batched_rows(&peer["batched"], "  "));
     rows.push(("  peak memory".to_owned(), size(&peer["peak_bytes"])));
