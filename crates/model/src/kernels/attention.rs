@@ -25,6 +25,8 @@ pub(crate) use self::write::write_kv;
 
 /// Query vectors that share each tile of keys and values while it is in the first-level cache.
 const BLOCK_VECTORS: usize = 48;
+/// Vectors of scores in a tile.
+const HALVES: usize = PAGE_POSITIONS / LANES;
 
 /// One session's rows in a batch.
 #[derive(Debug, Default)]
@@ -137,6 +139,17 @@ struct Job<'a> {
     out: SharedMut<f32>,
 }
 
+/// One of some parts, as even as can be.
+#[derive(Clone, Copy)]
+struct Part {
+    index: usize,
+    of: usize,
+}
+
+impl Part {
+    const WHOLE: Self = Self { index: 0, of: 1 };
+}
+
 /// Running state of the softmax of all query vectors of an item.
 #[derive(Default)]
 struct State {
@@ -178,27 +191,33 @@ impl Job<'_> {
         (row * self.shape.heads + head) * dim
     }
 
-    /// Asks for the keys of this item's head in a tile.
+    /// Asks for a part of the keys of this item's head in a tile, if there is such a tile.
     #[inline(always)]
-    fn ask_for_keys(&self, tile: usize) {
+    fn ask_for_keys(&self, tile: usize, part: Part) {
         let layout = &self.shape.layout;
         let start = layout.keys(self.shape.layer, self.item.head);
-        self.ask(tile, start, layout.keys(0, 1) - layout.keys(0, 0));
+        self.ask(tile, start, layout.keys(0, 1) - layout.keys(0, 0), part);
     }
 
     /// As [`Self::ask_for_keys`], for values.
     #[inline(always)]
-    fn ask_for_values(&self, tile: usize) {
+    fn ask_for_values(&self, tile: usize, part: Part) {
         let layout = &self.shape.layout;
         let start = layout.values(self.shape.layer, self.item.head);
-        self.ask(tile, start, layout.values(0, 1) - layout.values(0, 0));
+        let bytes = layout.values(0, 1) - layout.values(0, 0);
+        self.ask(tile, start, bytes, part);
     }
 
     #[inline(always)]
-    fn ask(&self, tile: usize, start: usize, bytes: usize) {
-        let page = self.span.pages[tile].cast_const();
-        for line in (0..bytes).step_by(CACHE_LINE) {
-            lanes::prefetch(page.wrapping_add(start + line));
+    fn ask(&self, tile: usize, start: usize, bytes: usize, Part { index, of }: Part) {
+        let Some(page) = self.span.pages.get(tile) else {
+            return;
+        };
+        let lines = bytes.div_ceil(CACHE_LINE);
+        let mut line = lines * index / of;
+        while line < lines * (index + 1) / of {
+            lanes::prefetch(page.cast_const().wrapping_add(start + line * CACHE_LINE));
+            line += 1;
         }
     }
 
@@ -253,11 +272,11 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
     };
     let last_seen = job.position(count - 1);
     let tiles = first_seen / PAGE_POSITIONS..=last_seen / PAGE_POSITIONS;
-    job.ask_for_keys(*tiles.start());
+    // Between two layers all weights pass through the caches: keys and values are read from memory,
+    // in pieces too short for the processor to guess where they go on.
+    job.ask_for_keys(*tiles.start(), Part::WHOLE);
+    job.ask_for_values(*tiles.start(), Part::WHOLE);
     for tile in tiles.clone() {
-        // Between two layers all weights pass through the caches: keys and values are read from memory,
-        // in pieces too short for the processor to guess where they go on.
-        job.ask_for_values(tile);
         let mut index = 0;
         while index < count {
             let left = count - index;
@@ -312,7 +331,14 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
         let keys = page.add(layout.keys(layer, head)).cast_const().cast::<E>();
         let scales = page.add(layout.scales(layer, head)).cast_const();
         let scales = scales.cast::<f32>();
-        for half in 0..PAGE_POSITIONS / LANES {
+        for half in 0..HALVES {
+            if index == 0 {
+                let part = Part {
+                    index: half,
+                    of: HALVES,
+                };
+                job.ask_for_keys(tile_index + 1, part);
+            }
             let mut scores = [[L::splat(0.0); R]];
             let keys = keys.add(half * layout.head_dim * LANES);
             tile::<L, E, R, 1, false>(
@@ -342,14 +368,12 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
                 }
             }
         }
-        if index == 0 && tile_index + 1 < job.span.pages.len() {
-            job.ask_for_keys(tile_index + 1);
-        }
         let values = page.add(layout.values(layer, head)).cast_const();
         let values = values.cast::<E>();
         let out = &mut state.out[index * layout.padded_dim..];
         if seen.iter().all(|s| *s == (0..PAGE_POSITIONS)) {
-            add_values::<L, E, R>(layout, &weights, &corrections, values, out);
+            let ahead = (index == 0).then_some(tile_index + 1);
+            add_values::<L, E, R>((job, ahead), &weights, &corrections, values, out);
         } else {
             for r in 0..R {
                 let out = &mut out[r * layout.padded_dim..];
@@ -420,20 +444,25 @@ unsafe fn rescale<L: Lanes>(weights: &mut [f32; PAGE_POSITIONS], scales: *const 
     }
 }
 
-/// Adds a whole tile of values for `R` vectors.
+/// Adds a whole tile of values for `R` vectors, and asks for those of the tile `ahead` meanwhile, a few lines at a time:
+/// a whole tile at once would be waited for.
 ///
 /// # Safety
 /// As for [`attend`]; `values` has 32 rows of `padded_dim`, `out` `R` rows of it.
 #[inline(always)]
 unsafe fn add_values<L: Lanes, E: Stored, const R: usize>(
-    layout: &PageLayout,
+    (job, ahead): (&Job<'_>, Option<usize>),
     weights: &[[f32; PAGE_POSITIONS]; R],
     corrections: &[f32; R],
     values: *const E,
     out: &mut [f32],
 ) {
-    let padded = layout.padded_dim;
+    let padded = job.shape.layout.padded_dim;
     for d in (0..padded).step_by(LANES) {
+        if let Some(tile) = ahead {
+            let (index, of) = (d / LANES, padded / LANES);
+            job.ask_for_values(tile, Part { index, of });
+        }
         // SAFETY: the caller's; `d + 16 <= padded`.
         unsafe {
             let mut sums = [[L::splat(0.0); R]];
