@@ -4,12 +4,16 @@
 //! computes it does not matter. Workers spin shortly for the next piece, then park: a decode step has a
 //! hundred pieces a few microseconds apart, and an idle server must not burn a core.
 
+mod place;
+
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
+
+use self::place::{Cores, Place};
 
 /// Rounds of spinning before a worker parks: some tens of microseconds.
 const SPINS: u32 = 4_000;
@@ -38,6 +42,7 @@ struct Shared {
     /// The work of the current epoch, its lifetime erased: see [`Pool::run`].
     work: Mutex<Option<Work<'static>>>,
     workers: Vec<Member>,
+    cores: Cores,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Whether no work is to be expected soon: workers park without spinning.
     resting: AtomicBool,
@@ -55,6 +60,8 @@ struct Member {
     finished: AtomicUsize,
     /// Whether it is parked or about to park.
     parked: AtomicBool,
+    /// Where it was then.
+    place: Place,
 }
 
 impl Member {
@@ -96,6 +103,7 @@ impl Pool {
             epoch: AtomicUsize::new(0),
             work: Mutex::new(None),
             workers: (0..count).map(|_| Member::default()).collect(),
+            cores: Cores::of_caller(),
             panic: Mutex::new(None),
             resting: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -122,6 +130,24 @@ impl Pool {
     /// model is cut into stages on one machine, the next stage wants them. The next piece of work ends it.
     pub fn rest(&self) {
         self.shared.resting.store(true, Ordering::Relaxed);
+    }
+
+    /// Wakes the workers that sleep, not on the core of the caller, which it has to itself.
+    fn wake(&self) {
+        let members = &self.shared.workers;
+        let mut here = None;
+        for (index, (member, handle)) in members.iter().zip(&self.handles).enumerate() {
+            if member.parked.load(Ordering::SeqCst) {
+                let here = *here.get_or_insert_with(Cores::here);
+                let others = members
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| *other != index);
+                let others = others.map(|(_, member)| &member.place);
+                self.shared.cores.part(&member.place, here, others);
+                handle.unpark();
+            }
+        }
     }
 
     /// How many threads take part.
@@ -153,11 +179,7 @@ impl Pool {
         *lock(&shared.work) = Some(erased);
         shared.resting.store(false, Ordering::Relaxed);
         let epoch = shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
-        for (member, handle) in shared.workers.iter().zip(&self.handles) {
-            if member.parked.load(Ordering::SeqCst) {
-                handle.unpark();
-            }
-        }
+        self.wake();
         shared.take_part(work, 0);
         // A core that sleeps takes longer to wake than a small product takes: nobody waits for that.
         for (index, member) in shared.workers.iter().enumerate() {
@@ -292,6 +314,7 @@ fn wait_for_change(shared: &Shared, member: &Member, seen: usize) -> usize {
         }
         std::hint::spin_loop();
     }
+    member.place.note();
     // The flag goes up before the last look at the epoch: a caller that changes the epoch after
     // that look sees the flag and unparks, and an unpark before the park is not lost.
     member.parked.store(true, Ordering::SeqCst);

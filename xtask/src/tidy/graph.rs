@@ -93,8 +93,8 @@ const OWNERS: [(&str, &[&str]); 45] = [
     ("hf-hub", &["skein-node"]),
     ("ureq", &["skein-node"]),
     ("indicatif", &["skein-node"]),
-    // Signals to the processes of `skein up`.
-    ("rustix", &["skein-node"]),
+    // Signals to the processes of `skein up`; the cores that kernels run on.
+    ("rustix", &["skein-node", "skein-model"]),
     ("console", &["skein-node"]),
     ("rustyline", &["skein-node"]),
     ("strsim", &["skein-node"]),
