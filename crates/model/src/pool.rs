@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
-use self::place::{Cores, Place};
+use self::place::Place;
 
 /// Rounds of spinning before a worker parks: some tens of microseconds.
 const SPINS: u32 = 4_000;
@@ -42,14 +42,13 @@ struct Shared {
     /// The work of the current epoch, its lifetime erased: see [`Pool::run`].
     work: Mutex<Option<Work<'static>>>,
     workers: Vec<Member>,
-    cores: Cores,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Whether no work is to be expected soon: workers park without spinning.
     resting: AtomicBool,
     stop: AtomicBool,
 }
 
-/// What is known of a worker, in a cache line of its own.
+/// What is known of a worker, in cache lines of its own.
 #[repr(align(128))]
 #[derive(Default)]
 struct Member {
@@ -103,7 +102,6 @@ impl Pool {
             epoch: AtomicUsize::new(0),
             work: Mutex::new(None),
             workers: (0..count).map(|_| Member::default()).collect(),
-            cores: Cores::of_caller(),
             panic: Mutex::new(None),
             resting: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -132,19 +130,15 @@ impl Pool {
         self.shared.resting.store(true, Ordering::Relaxed);
     }
 
-    /// Wakes the workers that sleep, not on the core of the caller, which it has to itself.
+    /// Wakes the workers that sleep, elsewhere than where the caller is.
     fn wake(&self) {
         let members = &self.shared.workers;
         let mut here = None;
-        for (index, (member, handle)) in members.iter().zip(&self.handles).enumerate() {
+        for (member, handle) in members.iter().zip(&self.handles) {
             if member.parked.load(Ordering::SeqCst) {
-                let here = *here.get_or_insert_with(Cores::here);
-                let others = members
-                    .iter()
-                    .enumerate()
-                    .filter(|(other, _)| *other != index);
-                let others = others.map(|(_, member)| &member.place);
-                self.shared.cores.part(&member.place, here, others);
+                let here = *here.get_or_insert_with(Place::here);
+                let all = members.iter().map(|member| &member.place);
+                member.place.send_away(here, all);
                 handle.unpark();
             }
         }
@@ -293,6 +287,7 @@ fn worker(shared: &Shared, index: usize) {
             return;
         }
         if !member.claim(seen) {
+            member.place.come_back();
             continue;
         }
         let work = *lock(&shared.work);
@@ -300,6 +295,8 @@ fn worker(shared: &Shared, index: usize) {
             shared.take_part(work, index + 1);
         }
         member.finished.store(seen, Ordering::Release);
+        // Nobody waits for it now.
+        member.place.come_back();
     }
 }
 

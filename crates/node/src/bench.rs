@@ -4,9 +4,9 @@
 //! To decode one token every weight is read once: all layers, the final norm, the head. So no
 //! implementation decodes faster than `stream bandwidth / bytes of weights read`; that is the floor
 //! in time and the ceiling in tokens per second. The bandwidth of a machine drifts by itself, so it
-//! is measured before and after every few tokens, with the same number of threads, and shares are of
-//! neighbours. Ratios to peers are of one round, seconds apart; the middle of all rounds is told. A batch of B
-//! sessions reads the weights once for B tokens.
+//! is measured between every few tokens, with the same number of threads, and the floor of these
+//! tokens is by what it gave just before and after. Ratios to peers are of one round, in turn who begins; the middle of all
+//! rounds is told. A batch of B sessions reads the weights once for B tokens.
 //!
 //! Prefill is bound by arithmetic, for which no floor is computed.
 

@@ -147,7 +147,11 @@ struct Part {
 }
 
 impl Part {
-    const WHOLE: Self = Self { index: 0, of: 1 };
+    const WHOLE: Self = Self::new(0, 1);
+
+    const fn new(index: usize, of: usize) -> Self {
+        Self { index, of }
+    }
 }
 
 /// Running state of the softmax of all query vectors of an item.
@@ -271,18 +275,20 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
         job.shape.window.map_or(0, |w| start.saturating_sub(w))
     };
     let last_seen = job.position(count - 1);
-    let tiles = first_seen / PAGE_POSITIONS..=last_seen / PAGE_POSITIONS;
+    let (first, last) = (first_seen / PAGE_POSITIONS, last_seen / PAGE_POSITIONS);
     // Between two layers all weights pass through the caches: keys and values are read from memory,
     // in pieces too short for the processor to guess where they go on.
-    job.ask_for_keys(*tiles.start(), Part::WHOLE);
-    job.ask_for_values(*tiles.start(), Part::WHOLE);
-    for tile in tiles.clone() {
+    job.ask_for_keys(first, Part::WHOLE);
+    job.ask_for_values(first, Part::WHOLE);
+    for tile in first..=last {
         let mut index = 0;
         while index < count {
-            let left = count - index;
+            let height = tile_height::<L>(count - index);
+            // With the first vectors, so that it comes early.
+            let ahead = (index == 0).then_some(tile + 1);
             // SAFETY: the caller's; the vectors `index..index + R` exist.
             index += unsafe {
-                by_height!(tile_height::<L>(left), R => attend::<L, E, R>(job, &mut state, tile, index))
+                by_height!(height, R => attend::<L, E, R>(job, &mut state, (tile, ahead), index))
             };
         }
     }
@@ -300,7 +306,8 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
     STATE.set(state);
 }
 
-/// One tile for `R` query vectors from `index` on. Returns `R`.
+/// One tile for `R` query vectors from `index` on; the tile `ahead` is asked for meanwhile, by parts: the whole at once
+/// would be waited for. Returns `R`.
 ///
 /// # Safety
 /// As for [`stored_item`]; the vectors exist.
@@ -308,7 +315,7 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
 unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
     job: &Job<'_>,
     state: &mut State,
-    tile_index: usize,
+    (tile_index, ahead): (usize, Option<usize>),
     index: usize,
 ) -> usize {
     let shape = &job.shape;
@@ -319,6 +326,10 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
         *seen = job.seen(index + r, tile_index);
     }
     if seen.iter().all(std::ops::Range::is_empty) {
+        if let Some(next) = ahead {
+            job.ask_for_keys(next, Part::WHOLE);
+            job.ask_for_values(next, Part::WHOLE);
+        }
         return R;
     }
     let mut weights = [[0.0f32; PAGE_POSITIONS]; R];
@@ -329,15 +340,10 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
         let q = state.vectors.as_ptr().add(index * layout.head_dim);
         let (layer, head) = (shape.layer, job.item.head);
         let keys = page.add(layout.keys(layer, head)).cast_const().cast::<E>();
-        let scales = page.add(layout.scales(layer, head)).cast_const();
-        let scales = scales.cast::<f32>();
+        let scales = page.add(layout.scales(layer, head)).cast::<f32>();
         for half in 0..HALVES {
-            if index == 0 {
-                let part = Part {
-                    index: half,
-                    of: HALVES,
-                };
-                job.ask_for_keys(tile_index + 1, part);
+            if let Some(next) = ahead {
+                job.ask_for_keys(next, Part::new(half, HALVES));
             }
             let mut scores = [[L::splat(0.0); R]];
             let keys = keys.add(half * layout.head_dim * LANES);
@@ -368,13 +374,14 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
                 }
             }
         }
-        let values = page.add(layout.values(layer, head)).cast_const();
-        let values = values.cast::<E>();
+        let values = page.add(layout.values(layer, head)).cast::<E>();
         let out = &mut state.out[index * layout.padded_dim..];
         if seen.iter().all(|s| *s == (0..PAGE_POSITIONS)) {
-            let ahead = (index == 0).then_some(tile_index + 1);
             add_values::<L, E, R>((job, ahead), &weights, &corrections, values, out);
         } else {
+            if let Some(next) = ahead {
+                job.ask_for_values(next, Part::WHOLE);
+            }
             for r in 0..R {
                 let out = &mut out[r * layout.padded_dim..];
                 add_seen::<L, E>(layout, &weights[r], &seen[r], corrections[r], values, out);
@@ -444,8 +451,7 @@ unsafe fn rescale<L: Lanes>(weights: &mut [f32; PAGE_POSITIONS], scales: *const 
     }
 }
 
-/// Adds a whole tile of values for `R` vectors, and asks for those of the tile `ahead` meanwhile, a few lines at a time:
-/// a whole tile at once would be waited for.
+/// Adds a whole tile of values for `R` vectors, and asks for those of the tile `ahead` meanwhile.
 ///
 /// # Safety
 /// As for [`attend`]; `values` has 32 rows of `padded_dim`, `out` `R` rows of it.
@@ -459,9 +465,8 @@ unsafe fn add_values<L: Lanes, E: Stored, const R: usize>(
 ) {
     let padded = job.shape.layout.padded_dim;
     for d in (0..padded).step_by(LANES) {
-        if let Some(tile) = ahead {
-            let (index, of) = (d / LANES, padded / LANES);
-            job.ask_for_values(tile, Part { index, of });
+        if let Some(next) = ahead {
+            job.ask_for_values(next, Part::new(d / LANES, padded / LANES));
         }
         // SAFETY: the caller's; `d + 16 <= padded`.
         unsafe {

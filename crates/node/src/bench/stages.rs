@@ -109,15 +109,15 @@ impl Measured<'_> {
         Ok((batch * tokens) as f64 / seconds.max(1e-9))
     }
 
-    /// As [`Self::decode`] of one session, in pieces: the tokens and the seconds of each. `between` is called before the
-    /// first piece and after each.
+    /// One session with `tokens` tokens gets as many more, in pieces: the tokens and the seconds of each. `between` is
+    /// called before the first piece and after each.
     pub fn decode_in_pieces(
         &mut self,
-        before: usize,
-        (tokens, piece): (usize, usize),
+        tokens: usize,
+        piece: usize,
         between: &mut dyn FnMut(),
     ) -> Result<Vec<(usize, f64)>, MeasureError> {
-        let ids = self.random.ids(before, self.stage.limits().vocabulary);
+        let ids = self.random.ids(tokens, self.stage.limits().vocabulary);
         let mut sessions = vec![self.begin(&ids)?];
         let mut pieces = Vec::with_capacity(tokens.div_ceil(piece));
         between();

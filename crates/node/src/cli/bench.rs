@@ -30,7 +30,7 @@ use crate::open::{self, Opened};
 const BATCHES: [usize; 4] = [1, 4, 8, 16];
 /// Tokens that one session decodes between two looks at the memory: it drifts within seconds.
 const PIECE: usize = 8;
-/// Passes over the stream's buffer in one look.
+/// Passes over the stream's buffer in one look; the best counts, as the others were disturbed.
 const STREAM_PASSES: usize = 2;
 
 /// What one round measured.
@@ -38,7 +38,7 @@ const STREAM_PASSES: usize = 2;
 struct Round {
     /// Bytes per second, the middle of all looks.
     stream: f64,
-    /// What one session decoded to what the memory gave just before and after, the middle of all pieces.
+    /// Of the time that one session decoded, what reading the weights would have taken.
     share: f64,
     /// Seconds.
     first_token: f64,
@@ -85,7 +85,7 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
     measured.check(args.prompt.max(2 * args.decode + 1))?;
     // Not counted: pages are touched and caches filled for the first time.
     let what = (args, once.step_bytes);
-    one_round(&mut measured, what, None, &mut peers)?;
+    one_round(&mut measured, what, None, (&mut peers, false))?;
     let once = Once {
         peak: memory::peak(),
         ..once
@@ -96,7 +96,8 @@ pub(super) fn bench(context: &Context, args: &BenchArgs) -> Result<ExitCode, Com
         context
             .console
             .note(&format!("round {number} of {}", args.rounds));
-        rounds.push(one_round(&mut measured, what, Some(&stream), &mut peers)?);
+        let turn = (peers.as_mut_slice(), number % 2 == 0);
+        rounds.push(one_round(&mut measured, what, Some(&stream), turn)?);
     }
     let set = format!("{:?}", measured.stage.model().instruction_set());
     let mut report = report(args, once, &rounds, (dtype, threads, &set));
@@ -271,62 +272,61 @@ fn load<'a>(
     ))
 }
 
-/// Every measurement once.
+/// Every measurement once. In turn who begins, so that a drift within a round favours nobody.
 fn one_round(
     measured: &mut Measured<'_>,
     (args, step_bytes): (&BenchArgs, u64),
     stream: Option<&Stream>,
-    peers: &mut [Peer],
+    (peers, first): (&mut [Peer], bool),
 ) -> Result<Round, CommandError> {
+    let early = if first { ask(peers)? } else { Vec::new() };
     let mut round = Round::default();
     round.first_token = measured.first_token(args.prompt)?;
     round.prefill = args.prompt as f64 / round.first_token;
     for batch in BATCHES {
-        if batch == 1 {
-            decode_beside_stream(measured, (args.decode, step_bytes), stream, &mut round)?;
-        } else {
-            let rate = measured.decode(batch, args.decode, args.decode)?;
-            round.decode.push(rate);
-        }
+        let rate = measured.decode(batch, args.decode, args.decode)?;
+        round.decode.push(rate);
     }
-    round.peers = peers
-        .iter_mut()
-        .map(Peer::round)
-        .collect::<Result<_, _>>()?;
+    if let Some(stream) = stream {
+        (round.share, round.stream) = share_of_floor(measured, args.decode, (stream, step_bytes))?;
+    }
+    round.peers = if first { early } else { ask(peers)? };
     Ok(round)
 }
 
-/// One session, and the memory before and after each of its pieces.
-fn decode_beside_stream(
-    measured: &mut Measured<'_>,
-    (tokens, step_bytes): (usize, u64),
-    stream: Option<&Stream>,
-    round: &mut Round,
-) -> Result<(), CommandError> {
-    let mut looks = Vec::new();
-    let clock = measured.clock;
-    let mut look = || looks.extend(stream.map(|stream| speed(stream, clock)));
-    let pieces = measured.decode_in_pieces(tokens, (tokens, PIECE), &mut look)?;
-    let seconds: f64 = pieces.iter().map(|(_, seconds)| seconds).sum();
-    round.decode.push(tokens as f64 / seconds.max(1e-9));
-    let shares = pieces.iter().zip(looks.windows(2));
-    let shares = shares.map(|((tokens, seconds), around)| {
-        let bytes = *tokens as f64 * step_bytes as f64;
-        bytes / seconds.max(1e-9) / ((around[0] + around[1]) / 2.0)
-    });
-    round.share = median(&shares.collect::<Vec<_>>());
-    round.stream = median(&looks);
-    Ok(())
+/// A round of each peer.
+fn ask(peers: &mut [Peer]) -> Result<Vec<PeerRound>, CommandError> {
+    let rounds = peers.iter_mut().map(Peer::round);
+    Ok(rounds.collect::<Result<_, _>>()?)
 }
 
-/// Bytes per second of some passes over the buffer.
+/// One session once more, with looks at the memory between its pieces: of the time that it takes, what reading the
+/// weights would have taken by the looks before and after each piece; and the middle of all looks.
+fn share_of_floor(
+    measured: &mut Measured<'_>,
+    tokens: usize,
+    (stream, step_bytes): (&Stream, u64),
+) -> Result<(f64, f64), CommandError> {
+    let mut looks = Vec::new();
+    let clock = measured.clock;
+    let mut look = || looks.push(speed(stream, clock));
+    let pieces = measured.decode_in_pieces(tokens, PIECE, &mut look)?;
+    let around = looks.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0);
+    let floors = pieces.iter().zip(around);
+    let floors = floors.map(|((tokens, _), speed)| *tokens as f64 * step_bytes as f64 / speed);
+    let floor: f64 = floors.sum();
+    let seconds: f64 = pieces.iter().map(|(_, seconds)| seconds).sum();
+    Ok((floor / seconds.max(1e-9), median(&looks)))
+}
+
+/// Bytes per second of the best of some passes over the buffer.
 fn speed(stream: &Stream, clock: &dyn Clock) -> f64 {
-    let start = clock.now();
-    for _ in 0..STREAM_PASSES {
+    let passes = (0..STREAM_PASSES).map(|_| {
+        let start = clock.now();
         std::hint::black_box(stream.read());
-    }
-    let bytes = (STREAM_PASSES * stream.bytes()) as f64;
-    bytes / clock.now().since(start).as_secs_f64().max(1e-9)
+        stream.bytes() as f64 / clock.now().since(start).as_secs_f64().max(1e-9)
+    });
+    passes.fold(0.0, f64::max)
 }
 
 fn report(

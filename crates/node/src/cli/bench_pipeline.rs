@@ -32,7 +32,7 @@ use crate::up::state::{State, is_split};
 const BEFORE: usize = 32;
 /// An engine tells of itself a few times a second.
 const LOOK: Duration = Duration::from_millis(600);
-/// Rows of prompts in a batch where prefill is pipelined, and where it is not.
+/// Rows of prompts in a batch where prefill is pipelined.
 const CHUNK: u32 = 128;
 
 pub(super) fn bench(context: &Context, args: &PipelineBenchArgs) -> Result<ExitCode, CommandError> {
@@ -140,18 +140,16 @@ struct Bench<'a> {
     kv_format: KvFormat,
 }
 
-/// What is measured of stages, and of one process beside them, over all rounds.
+/// What an engine says of one session, over all rounds.
 #[derive(Debug, Default)]
 struct Figures {
-    /// By number of sessions.
-    decode: Vec<Speeds>,
     hop_median: Vec<f64>,
     hop_p99: Vec<f64>,
     step: Vec<f64>,
 }
 
-/// Tokens a second, by round.
-#[derive(Debug, Default, Clone)]
+/// Tokens a second of stages, and of one process beside them, by round.
+#[derive(Debug, Default)]
 struct Speeds {
     one_process: Vec<f64>,
     stages: Vec<f64>,
@@ -160,7 +158,7 @@ struct Speeds {
 }
 
 impl Speeds {
-    fn add(&mut self, one_process: f64, stages: f64) {
+    fn add(&mut self, [one_process, stages]: [f64; 2]) {
         self.one_process.push(one_process);
         self.stages.push(stages);
         self.ratio.push(stages / one_process);
@@ -189,18 +187,13 @@ impl Bench<'_> {
         }
         single.shutdown(Duration::ZERO).await;
         for stages in &self.args.stages {
-            for rows in [CHUNK, self.kv_tokens] {
+            for (prefill_rows, how) in [(CHUNK, "in chunks"), (self.kv_tokens, "at once")] {
                 let running = self.start(Wanted {
-                    prefill_rows: rows,
+                    prefill_rows,
                     // As on machines of their own, with one core each.
                     threads: 1,
                     ..self.wanted(*stages)
                 })?;
-                let how = if rows == CHUNK {
-                    "in chunks"
-                } else {
-                    "at once"
-                };
                 let name = format!("{stages} stages of 1 thread, {how}");
                 first.push(self.prompts(&name, self.subject(running.engine())).await?);
                 running.end().await;
@@ -277,7 +270,7 @@ impl Bench<'_> {
         let model = SliceModel::load(checkpoint, Slice::whole(layers), None, pool);
         let whole = Slice::whole(layers);
         let position = budget::kv_bytes(checkpoint.profile(), &whole, self.kv_format);
-        let kv = u64::from(self.kv_tokens + 64) * position;
+        let kv = (u64::from(self.kv_tokens) + 64) * position;
         let stage = ModelStage::new(model.map_err(NodeError::from)?, self.kv_format, kv);
         let config = EngineConfig {
             retained_max: 0,
@@ -291,46 +284,40 @@ impl Bench<'_> {
 
     /// Decode speeds by sessions of one process and of stages, in turn: the speed of memory drifts, so that only
     /// neighbours in time can be compared. Hops are those of one session alone.
-    async fn decode(
-        &self,
-        name: &str,
-        [mut whole, mut cut]: [Subject; 2],
-    ) -> Result<Value, CommandError> {
-        let mut figures = Figures {
-            decode: vec![Speeds::default(); self.args.sessions.len()],
-            ..Figures::default()
-        };
+    async fn decode(&self, name: &str, mut subjects: [Subject; 2]) -> Result<Value, CommandError> {
         self.note(&format!("{name}: decode"));
-        // Not counted: pages are touched for the first time.
-        whole.decode(1, (BEFORE, 8)).await?;
-        cut.decode(1, (BEFORE, 8)).await?;
+        for subject in &mut subjects {
+            // Not counted: pages are touched for the first time.
+            subject.decode(1, (BEFORE, 8)).await?;
+        }
         let length = (BEFORE, self.args.decode);
-        for round in 0..self.args.rounds {
-            for (index, sessions) in self.args.sessions.iter().enumerate() {
-                // In turn who begins, so that a drift within a round favours nobody.
-                let early = round % 2 == 1;
-                let mut speed = f64::NAN;
-                if early {
-                    speed = cut.decode(*sessions, length).await?;
+        let mut figures = Figures::default();
+        let mut rows = Vec::new();
+        let mut sessions = self.args.sessions.clone();
+        // One alone first: what an engine tells of hops is of its last batches.
+        sessions.sort_unstable();
+        for sessions in sessions {
+            let mut speeds = Speeds::default();
+            for round in 0..self.args.rounds {
+                let mut pair = [f64::NAN; 2];
+                for turn in 0..2 {
+                    // In turn who begins, so that a drift within a round favours nobody.
+                    let which = (round + turn) % 2;
+                    pair[which] = subjects[which].decode(sessions, length).await?;
                 }
-                let one = whole.decode(*sessions, length).await?;
-                if !early {
-                    speed = cut.decode(*sessions, length).await?;
-                }
-                figures.decode[index].add(one, speed);
-                if *sessions == 1 {
-                    figures.see(&cut).await;
+                speeds.add(pair);
+                if sessions == 1 {
+                    figures.see(&subjects[1]).await;
                 }
             }
+            rows.push(speeds.report(sessions));
         }
-        let sessions = self.args.sessions.iter().zip(&figures.decode);
-        let speeds = sessions.map(|(sessions, speeds)| speeds.report(*sessions));
         let hop = (!figures.hop_median.is_empty()).then(
             || json!({ "median": median(&figures.hop_median), "p99": median(&figures.hop_p99) }),
         );
         Ok(self.told(json!({
             "subject": name,
-            "speeds": speeds.collect::<Vec<_>>(),
+            "speeds": rows,
             "step_seconds": median(&figures.step),
             "hop_seconds": hop,
         })))
@@ -371,7 +358,10 @@ impl Bench<'_> {
                 skein_runtime::sleep(LOOK).await;
                 let view = subject.view();
                 let used: Vec<_> = view.executor.stages.iter().filter(|s| s.serving).collect();
-                let victim = used[round % used.len()].node;
+                let Some(victim) = used.get(round % used.len().max(1)) else {
+                    return Err(NodeError::Failed("no stage serves".to_owned()).into());
+                };
+                let victim = victim.node;
                 let mut killed = None;
                 let stall = subject.stall(*prompt, || {
                     killed = running.kill(victim);

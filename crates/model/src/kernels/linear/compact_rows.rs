@@ -3,7 +3,7 @@
 use super::compact::{CompactMatrix, Stream, UNIT_STEP};
 use super::{ABREAST, Job, RUN, by_height, tile_height};
 use crate::lanes::compact::{HALF_STEPS, STEPS, UNIT_BYTES};
-use crate::lanes::{LANES, Lanes, prefetch};
+use crate::lanes::{Lanes, prefetch};
 use crate::memory::CACHE_LINE;
 
 /// How far ahead memory is asked for where one panel of a pair is walked, as a distance of addresses. Two ask half as
@@ -16,23 +16,23 @@ const AHEAD: usize = 32 * UNIT_STEP;
 /// As for [`super::run_job`].
 #[inline(always)]
 pub(super) unsafe fn compact_rows<L: Lanes>(job: &Job<'_>, data: &CompactMatrix) {
+    const { assert!(L::TILE_ROWS / 2 <= 4, "up to four rows walk a pair") };
     let rows = job.x.count;
     let mut panel = job.first;
-    while panel < job.last {
-        // A pair is one stream of memory; the sums of more rows would not stay in registers.
-        if panel + 2 <= job.last && rows <= L::TILE_ROWS / 2 {
-            // SAFETY: there are two panels, and so many rows.
-            unsafe {
-                match rows {
-                    1 => rows_of_panels::<L, 1, 2>(job, data, 0, panel),
-                    2 => rows_of_panels::<L, 2, 2>(job, data, 0, panel),
-                    3 => rows_of_panels::<L, 3, 2>(job, data, 0, panel),
-                    _ => rows_of_panels::<L, 4, 2>(job, data, 0, panel),
-                }
+    // A pair is one stream of memory; the sums of more rows would not stay in registers.
+    while panel + 2 <= job.last && rows <= L::TILE_ROWS / 2 {
+        // SAFETY: there are two panels, and so many rows.
+        unsafe {
+            match rows {
+                1 => rows_of_panels::<L, 1, 2>(job, data, 0, panel),
+                2 => rows_of_panels::<L, 2, 2>(job, data, 0, panel),
+                3 => rows_of_panels::<L, 3, 2>(job, data, 0, panel),
+                _ => rows_of_panels::<L, 4, 2>(job, data, 0, panel),
             }
-            panel += 2;
-            continue;
         }
+        panel += 2;
+    }
+    while panel < job.last {
         let mut row = 0;
         while row < rows {
             row += by_height!(tile_height::<L>(rows - row), R => {
@@ -79,10 +79,7 @@ unsafe fn rows_of_panels<L: Lanes, const R: usize, const P: usize>(
                 let mut p = 0;
                 while p < P {
                     streams[p].ask::<P>();
-                    let lower = streams[p].half::<false>(k);
-                    multiply(lower, x.add(k), inputs, &mut sum[p]);
-                    let upper = streams[p].half::<true>(k + HALF_STEPS);
-                    multiply(upper, x.add(k + HALF_STEPS), inputs, &mut sum[p]);
+                    unit(&mut streams[p], [k, STEPS], x.add(k), inputs, &mut sum[p]);
                     streams[p].advance();
                     p += 1;
                 }
@@ -91,7 +88,8 @@ unsafe fn rows_of_panels<L: Lanes, const R: usize, const P: usize>(
             let mut p = 0;
             while p < P {
                 if k < end {
-                    rest(&mut streams[p], k, end - k, x.add(k), inputs, &mut sum[p]);
+                    // Of a matrix's last unit, which is not full.
+                    unit(&mut streams[p], [k, end - k], x.add(k), inputs, &mut sum[p]);
                 }
                 let mut r = 0;
                 while r < R {
@@ -114,17 +112,39 @@ unsafe fn rows_of_panels<L: Lanes, const R: usize, const P: usize>(
     }
 }
 
+/// The unit at hand, whose inputs are `k..k + count`, at most [`STEPS`].
+///
 /// # Safety
-/// As for [`Lanes`]; `x` has `R` rows of four values, `x_stride` apart.
+/// As for [`Lanes`]; there is a unit from input `k` on, and `x` has `R` rows of `count` values, `x_stride` apart.
+#[inline(always)]
+unsafe fn unit<L: Lanes, const R: usize>(
+    stream: &mut Stream<'_, L>,
+    [k, count]: [usize; 2],
+    x: *const f32,
+    x_stride: usize,
+    sum: &mut [L; R],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (few, left) = (count.min(HALF_STEPS), count.saturating_sub(HALF_STEPS));
+        let lower = stream.half::<false>(k);
+        multiply((lower, few), x, x_stride, sum);
+        let upper = stream.half::<true>(k + HALF_STEPS);
+        multiply((upper, left), x.wrapping_add(HALF_STEPS), x_stride, sum);
+    }
+}
+
+/// # Safety
+/// As for [`Lanes`]; `x` has `R` rows of `steps` values, at most four, `x_stride` apart.
 #[inline(always)]
 unsafe fn multiply<L: Lanes, const R: usize>(
-    weights: [L; HALF_STEPS],
+    (weights, steps): ([L; HALF_STEPS], usize),
     x: *const f32,
     x_stride: usize,
     sum: &mut [L; R],
 ) {
     let mut step = 0;
-    while step < HALF_STEPS {
+    while step < steps {
         let mut r = 0;
         while r < R {
             // SAFETY: the caller's.
@@ -135,37 +155,6 @@ unsafe fn multiply<L: Lanes, const R: usize>(
             r += 1;
         }
         step += 1;
-    }
-}
-
-/// The inputs of a unit that is not full, which is a matrix's last.
-///
-/// # Safety
-/// As for [`Lanes`]; there is a unit from input `k` on, and `x` has `R` rows of `count` values, fewer than [`STEPS`].
-#[inline(always)]
-unsafe fn rest<L: Lanes, const R: usize>(
-    stream: &mut Stream<L>,
-    k: usize,
-    count: usize,
-    x: *const f32,
-    x_stride: usize,
-    sum: &mut [L; R],
-) {
-    // SAFETY: the caller's; the array has room for a unit.
-    unsafe {
-        let mut wide = [0.0_f32; STEPS * LANES];
-        stream.widen_unit(k, wide.as_mut_ptr());
-        let mut step = 0;
-        while step < count {
-            let weights = L::load(wide.as_ptr().add(step * LANES));
-            let mut r = 0;
-            while r < R {
-                let value = L::splat(*x.add(r * x_stride + step));
-                sum[r] = value.fma(weights, sum[r]);
-                r += 1;
-            }
-            step += 1;
-        }
     }
 }
 

@@ -107,3 +107,44 @@ fn peer_rows(peer: &Value, rows: &mut Vec<(String, String)>) {
     rows.extend(batched_rows(&peer["batched"], "  "));
     rows.push(("  peak memory".to_owned(), size(&peer["peak_bytes"])));
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn shares_and_ratios_are_said() {
+        let report = json!({
+            "decode_after": 128,
+            "decode_tokens_per_second": 79.5,
+            "share_of_floor": 0.93,
+            "floor_tokens_per_second": 85.0,
+            "batched": [
+                { "sessions": 1, "tokens_per_second": 79.5 },
+                { "sessions": 4, "tokens_per_second": 282.5 },
+            ],
+            "peers": [{
+                "name": "another",
+                "prefill_tokens_per_second": 362.5,
+                "prefill_ratio": 3.56,
+                "decode_tokens_per_second": 60.0,
+                "decode_ratio": 1.39,
+                "batched": [],
+                "peak_bytes": 1 << 20,
+            }],
+        });
+        let table = table(&report);
+        for line in [
+            "decode 128 after 128    79.50 tok/s, 93 % of the floor of 85.00",
+            "decode, 4 sessions      282.5 tok/s",
+            "  prefill               362.5 tok/s; Skein 3.56x",
+            "  decode                60.00 tok/s; Skein 1.39x",
+            "  peak memory           1.0 MiB",
+        ] {
+            assert!(table.lines().any(|found| found == line), "{line}\n{table}");
+        }
+        assert!(!table.contains("1 sessions"), "{table}");
+    }
+}
