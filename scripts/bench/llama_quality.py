@@ -52,10 +52,13 @@ def main():
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     draw = random.Random(1)
     texts = [[draw.randrange(vocabulary) for _ in range(args.tokens)] for _ in range(args.texts)]
-    exact = log_probabilities(gguf_of(folder, "f32"), texts, args.threads)
+    formats = args.formats.split(",")
+    # All before llama.cpp has threads: the writer is forked, and would wait for theirs.
+    files = {dtype: gguf_of(folder, dtype) for dtype in ["f32", *formats]}
+    exact = log_probabilities(files["f32"], texts, args.threads)
     scale = exact.std(axis=1).mean()
-    for dtype in args.formats.split(","):
-        found = log_probabilities(gguf_of(folder, dtype), texts, args.threads)
+    for dtype in formats:
+        found = log_probabilities(files[dtype], texts, args.threads)
         difference = found - exact
         print(json.dumps({
             "format": dtype,
