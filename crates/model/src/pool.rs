@@ -286,15 +286,13 @@ fn worker(shared: &Shared, index: usize) {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        if !member.claim(seen) {
-            member.place.come_back();
-            continue;
+        if member.claim(seen) {
+            let work = *lock(&shared.work);
+            if let Some(work) = work {
+                shared.take_part(work, index + 1);
+            }
+            member.finished.store(seen, Ordering::Release);
         }
-        let work = *lock(&shared.work);
-        if let Some(work) = work {
-            shared.take_part(work, index + 1);
-        }
-        member.finished.store(seen, Ordering::Release);
         // Nobody waits for it now.
         member.place.come_back();
     }
