@@ -79,7 +79,7 @@ fn pointwise(criterion: &mut Criterion) {
         group.bench_function(id, |bencher| bencher.iter(|| hidden.rms_norm(&pool)));
         group.throughput(Throughput::Elements((rows * 4864) as u64));
         let id = BenchmarkId::new("gated_silu", rows);
-        group.bench_function(id, |bencher| bencher.iter(|| inner.gated_silu(&pool)));
+        group.bench_function(id, |bencher| bencher.iter(|| inner.gated_silu()));
     }
     group.finish();
 }

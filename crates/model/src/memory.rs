@@ -206,6 +206,11 @@ impl<T> SharedMut<T> {
         }
     }
 
+    /// Where it begins.
+    pub(crate) fn pointer(&self) -> *mut T {
+        self.pointer
+    }
+
     /// # Safety
     /// The slice given to [`Self::new`] is still borrowed, the range is inside it, and no other
     /// reference to any of it exists meanwhile.

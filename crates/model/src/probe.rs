@@ -6,7 +6,7 @@ use skein_weights::blocks::BLOCK;
 use skein_weights::profile::NormKind;
 
 use crate::kernels::attention::{self, Item, Shape, Span, write_kv};
-use crate::kernels::linear::{Epilogue, Machine, Matrix, Rows, linear};
+use crate::kernels::linear::{Epilogue, Machine, Matrix, Operand, Rows, linear};
 use crate::kernels::pointwise::{self, Norm};
 use crate::kernels::quantised::activations::Activations;
 use crate::kernels::score;
@@ -90,10 +90,6 @@ impl Product {
 
     /// Computes it once.
     pub fn run(&mut self, pool: &Pool) {
-        let epilogue = Epilogue {
-            bias: None,
-            accumulate: false,
-        };
         let machine = Machine {
             pool,
             set: self.set,
@@ -101,10 +97,9 @@ impl Product {
         let x = Rows::new(&self.x, self.matrix.inputs());
         linear(
             machine,
-            &mut self.scratch,
-            x,
+            Operand::Values(x, &mut self.scratch),
             &self.matrix,
-            epilogue,
+            Epilogue::STORE,
             &mut self.out,
         );
     }
@@ -248,7 +243,7 @@ impl Pointwise {
                 weight: vec![1.0; width],
                 bias: Vec::new(),
             },
-            x: values(&mut random, 2 * rows * width),
+            x: values(&mut random, 2 * rows * width.next_multiple_of(LANES)),
             out: vec![0.0; rows * width],
         }
     }
@@ -260,9 +255,13 @@ impl Pointwise {
     }
 
     /// The gated activation: two values in, one out.
-    pub fn gated_silu(&mut self, pool: &Pool) {
+    pub fn gated_silu(&mut self) {
         let width = self.norm.weight.len();
-        pointwise::gated_silu(pool, self.set, &self.x, width, &mut self.out);
+        let pairs = self.x.chunks(2 * width.next_multiple_of(LANES));
+        for (pairs, out) in pairs.zip(self.out.chunks_mut(width)) {
+            // SAFETY: the set was detected.
+            unsafe { pointwise::gated_silu(self.set, pairs, out) };
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! What the tests of this crate share: seeded values, profiles, a model made of random weights.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use skein_base::Blake3;
 use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScaling};
 use skein_weights::source::{CanonicalTensor, ReadError, quantise_rows};
 use skein_weights::{BlockFormat, Dtype, Part, Profile, WeightSource};
 
-use crate::kernels::linear::Matrix;
+use crate::kernels::linear::{Finished, Matrix, PART};
 use crate::random;
 
 /// A generator with what tests draw.
@@ -244,5 +245,44 @@ impl CanonicalTensor for RandomTensor {
         out: &mut [u8],
     ) -> Result<(), ReadError> {
         quantise_rows(self, (Part::Head, "random"), format, rows, out)
+    }
+}
+
+/// Copies the parts of a product as they are finished, each once.
+pub(crate) struct Parts {
+    outputs: usize,
+    copy: Mutex<Vec<Option<u32>>>,
+}
+
+impl Parts {
+    pub(crate) fn new(rows: usize, outputs: usize) -> Self {
+        Self {
+            outputs,
+            copy: Mutex::new(vec![None; rows * outputs]),
+        }
+    }
+
+    pub(crate) fn take(&self, mut part: Finished<'_>) {
+        let mut copy = self.copy.lock().expect("no panic before");
+        assert!(part.outputs.start.is_multiple_of(PART), "whole parts");
+        let ends = part.outputs.end == self.outputs || part.outputs.end.is_multiple_of(PART);
+        assert!(ends, "whole parts");
+        for row in part.rows.clone() {
+            let places = row * self.outputs + part.outputs.start..;
+            for (place, value) in places.zip(part.row(row)) {
+                let before = copy[place].replace(value.to_bits());
+                assert_eq!(before, None, "each once");
+            }
+        }
+    }
+
+    /// All have come, as they are in `out`.
+    pub(crate) fn check(&self, out: &[f32]) {
+        let copy = self.copy.lock().expect("no panic before");
+        assert!(
+            copy.iter()
+                .copied()
+                .eq(out.iter().map(|v| Some(v.to_bits())))
+        );
     }
 }

@@ -15,7 +15,7 @@ use super::operations::{
     Before, Projection, Quantised, Rows, elementary, floats, product, quantise, uploaded,
 };
 use super::{CudaError, Device, Memory, OnDevice, Room, Session};
-use crate::kernels::linear::{self, Epilogue, Machine, Matrix, linear};
+use crate::kernels::linear::{self, Epilogue, Machine, Matrix, Operand, linear};
 use crate::kernels::pointwise::{self, Norm};
 use crate::kernels::quantised::activations::Activations;
 use crate::kv::{KvFormat, KvPages, PAGE_POSITIONS, Sequence};
@@ -157,10 +157,12 @@ impl Multiplied {
         let epilogue = Epilogue {
             bias: self.bias.as_deref(),
             accumulate,
+            then: None,
         };
         let x = linear::Rows::new(x, self.matrix.inputs());
         let mut scratch = Activations::default();
-        linear(machine, &mut scratch, x, &self.matrix, epilogue, out);
+        let x = Operand::Values(x, &mut scratch);
+        linear(machine, x, &self.matrix, epilogue, out);
     }
 
     /// Compares one product, of rows that `before` is done to on the device; `x` is what it makes of them.
@@ -245,8 +247,12 @@ fn norms<D: Device>(device: &mut D) -> Result<usize, CheckError> {
             pointwise::norm(&pool, set, &norm, &given, &mut x);
             let what = format!("norm of {rows} rows of {width}");
             compared += multiplied.compare(device, (&given, before), &x, false, &what)?;
-            let given = random.awkward(2 * rows * width);
-            pointwise::gated_silu(&pool, set, &given, width, &mut x);
+            let pairs = 2 * width.next_multiple_of(LANES);
+            let given = random.awkward(rows * pairs);
+            for (given, x) in given.chunks(pairs).zip(x.chunks_mut(width)) {
+                // SAFETY: the set was detected.
+                unsafe { pointwise::gated_silu(set, given, x) };
+            }
             let what = format!("gate of {rows} rows of {width}");
             compared += multiplied.compare(device, (&given, Before::Gate), &x, false, &what)?;
         }

@@ -139,13 +139,14 @@ KERNEL quantise_rows(const float* x, u32 width, i8* values, float* scales, int* 
     quantise(value, (u64)blockIdx.y * blocks + index / BLOCK, to);
 }
 
-// Rows [gate | up] of twice `width` floats to silu(gate) * up as bytes. Grid as above.
+// Rows of sixteen gates and sixteen ups in turn, for `width` values, to silu(gate) * up as bytes. Grid as above.
 KERNEL gate_rows(const float* gate_up, u32 width, i8* values, float* scales, int* sums) {
     const u32 blocks = (width + BLOCK - 1) / BLOCK;
     const u32 index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index / BLOCK >= blocks) return;
-    const float* row = gate_up + (u64)blockIdx.y * 2 * width;
-    const float value = index < width ? mul(silu(row[index]), row[width + index]) : 0.0f;
+    const float* row = gate_up + (u64)blockIdx.y * ((width + LANES - 1) / LANES) * 2 * LANES;
+    const float* pair = row + index / LANES * 2 * LANES + index % LANES;
+    const float value = index < width ? mul(silu(pair[0]), pair[LANES]) : 0.0f;
     const Quantised to = {values, scales, sums};
     quantise(value, (u64)blockIdx.y * blocks + index / BLOCK, to);
 }

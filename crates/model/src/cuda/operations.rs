@@ -130,7 +130,7 @@ impl Projection {
 pub(super) enum Before {
     /// Nothing.
     Nothing,
-    /// Rows `[gate | up]` of twice the width become `silu(gate) * up`.
+    /// Rows of sixteen gates and sixteen ups in turn become `silu(gate) * up`.
     Gate,
     /// RMSNorm.
     Norm {
@@ -157,7 +157,11 @@ pub(super) fn quantise<D: Device>(
     let mut arguments = vec![x.memory.into()];
     let (kernel, grid, expected) = match before {
         Before::Nothing => (Kernel::QuantiseRows, [groups, rows], width),
-        Before::Gate => (Kernel::GateRows, [groups, rows], 2 * width),
+        Before::Gate => (
+            Kernel::GateRows,
+            [groups, rows],
+            2 * width.next_multiple_of(LANES),
+        ),
         Before::Norm { weight, .. } => {
             assert!(width * 4 <= weight.bytes, "a weight for each value");
             arguments.push(weight.into());

@@ -11,13 +11,15 @@
 
 pub(crate) mod compact;
 mod compact_rows;
+mod target;
 
 use std::ops::Range;
 
-use skein_weights::Dtype;
+use skein_weights::{BlockFormat, Dtype};
 
 use self::compact::{CompactMatrix, CompactPacker};
 use self::compact_rows::compact_rows;
+pub(crate) use self::target::{Epilogue, Finished, PART, PART_PANELS, Target};
 use super::quantised;
 use super::quantised::activations::Activations;
 use super::quantised::packed::{BlockMatrix, BlockPacker};
@@ -75,15 +77,6 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// What happens to a product before it is stored.
-#[derive(Clone, Copy)]
-pub(crate) struct Epilogue<'a> {
-    /// Added to every row: one value per output.
-    pub(crate) bias: Option<&'a [f32]>,
-    /// Whether the result is added to what `out` holds instead of replacing it.
-    pub(crate) accumulate: bool,
-}
-
 impl Matrix {
     /// Room for `outputs * inputs` weights; fill it through [`Matrix::packer`].
     pub(crate) fn zeroed(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
@@ -124,6 +117,14 @@ impl Matrix {
             Data::Bf16(data) => data.as_slice().len() as u64 * 2,
             Data::Compact(data) => data.bytes(),
             Data::Blocks(data) => data.bytes(),
+        }
+    }
+
+    /// The format of its weights, where they are in blocks.
+    pub(crate) fn format(&self) -> Option<BlockFormat> {
+        match &self.data {
+            Data::Blocks(data) => Some(data.format()),
+            Data::F32(_) | Data::Bf16(_) | Data::Compact(_) => None,
         }
     }
 
@@ -249,57 +250,83 @@ pub(crate) struct Machine<'a> {
     pub(crate) set: InstructionSet,
 }
 
+/// The left-hand side of a product.
+pub(crate) enum Operand<'a> {
+    /// Rows of values, and memory to quantise them in where the weights are in blocks.
+    Values(Rows<'a>, &'a mut Activations),
+    /// Rows that have been quantised for weights of that format.
+    Quantised(&'a Activations),
+}
+
 /// `out = x * w^T` (then the epilogue): `x` is `[rows, inputs]`, `w` `[outputs, inputs]`, `out`
-/// `[rows, outputs]`. Threads split the outputs. `scratch` keeps its memory for the next call.
+/// `[rows, outputs]`. Threads split the outputs.
 ///
 /// # Panics
-/// If the shapes do not match: the caller's own code fixes them.
+/// If the shapes or formats do not match: the caller's own code fixes them.
 pub(crate) fn linear(
-    Machine { pool, set }: Machine<'_>,
-    scratch: &mut Activations,
-    x: Rows<'_>,
+    machine: Machine<'_>,
+    x: Operand<'_>,
     w: &Matrix,
     epilogue: Epilogue<'_>,
     out: &mut [f32],
 ) {
-    assert_eq!(x.width, w.inputs, "inputs match");
-    assert_eq!(out.len(), x.count * w.outputs, "outputs match");
-    assert!(
-        epilogue.bias.is_none_or(|b| b.len() == w.outputs),
-        "biases match"
-    );
-    let panels = w.outputs.div_ceil(LANES);
-    let target = Target {
-        outputs: w.outputs,
-        epilogue,
-        out: SharedMut::new(out),
-    };
-    if let Data::Blocks(w) = &w.data {
-        scratch.quantise(pool, set, w.format(), x);
-        return quantised::product(pool, set, scratch, w, &target);
+    let Machine { pool, set } = machine;
+    match (&w.data, x) {
+        (Data::Blocks(w), Operand::Quantised(x)) => {
+            let target = Target::new(x.rows(), w.outputs(), epilogue, out);
+            quantised::product(pool, set, x, w, &target)
+        }
+        (Data::Blocks(w), Operand::Values(x, room)) => {
+            assert_eq!(x.width, w.inputs(), "inputs match");
+            let target = Target::new(x.count, w.outputs(), epilogue, out);
+            room.quantise(pool, set, w.format(), x);
+            quantised::product(pool, set, room, w, &target)
+        }
+        (_, Operand::Values(x, _)) => {
+            assert_eq!(x.width, w.inputs, "inputs match");
+            let target = Target::new(x.count, w.outputs, epilogue, out);
+            product_of_floats(machine, x, w, &target)
+        }
+        (_, Operand::Quantised(_)) => unreachable!("the format is that of the weights"),
     }
+}
+
+fn product_of_floats(
+    Machine { pool, set }: Machine<'_>,
+    x: Rows<'_>,
+    w: &Matrix,
+    target: &Target<'_>,
+) {
+    let panels = w.outputs.div_ceil(LANES);
     let share = |range: Range<usize>| {
         let job = Job {
             x,
             w,
-            target: &target,
+            target,
             first: range.start,
             last: range.end,
         };
-        // SAFETY: `set` was detected on this machine; shapes were checked above; the panels of
+        // SAFETY: `set` was detected on this machine; shapes were checked; the panels of
         // different shares are disjoint, so are the outputs that they write.
-        unsafe { run_job(set, &job) }
+        unsafe {
+            run_job(set, &job);
+            target.finish(0..x.count, range);
+        }
     };
+    let some = |range: Range<usize>, size: usize| {
+        share(range.start * size..panels.min(range.end * size));
+    };
+    const { assert!(PART_PANELS.is_multiple_of(ABREAST)) };
     if x.count >= BLOCKED_ROWS {
-        return pool.split(panels, &share);
+        return pool.split(panels.div_ceil(PART_PANELS), &|range| {
+            some(range, PART_PANELS)
+        });
     }
     // Small shares, so that who is through first can help: a step of one row waits at a hundred places
     // for the slower thread.
-    let size = (panels / (pool.threads() * SHARES)).next_multiple_of(ABREAST);
-    let size = size.max(ABREAST);
-    pool.each(panels.div_ceil(size), &|index| {
-        share(index * size..panels.min((index + 1) * size));
-    });
+    let size = (panels / (pool.threads() * SHARES)).next_multiple_of(PART_PANELS);
+    let size = size.max(PART_PANELS);
+    pool.each(panels.div_ceil(size), &|index| some(index..index + 1, size));
 }
 
 /// One thread's share of a product: panels `first..last`.
@@ -309,67 +336,6 @@ struct Job<'a> {
     target: &'a Target<'a>,
     first: usize,
     last: usize,
-}
-
-/// Where a product goes.
-pub(crate) struct Target<'a> {
-    outputs: usize,
-    epilogue: Epilogue<'a>,
-    out: SharedMut<f32>,
-}
-
-impl Target<'_> {
-    /// Applies the epilogue to the sixteen outputs of a panel in one row and stores those that exist.
-    ///
-    /// # Safety
-    /// As for [`Lanes`]; `row` and `panel` exist, and their outputs are this thread's alone.
-    #[inline(always)]
-    pub(crate) unsafe fn store<L: Lanes>(&self, total: L, row: usize, panel: usize) {
-        let first = panel * LANES;
-        let width = LANES.min(self.outputs - first);
-        // SAFETY: the outputs of this panel are this thread's alone.
-        let out = unsafe { self.out.range(row * self.outputs + first, width) };
-        if width == LANES {
-            let bias = self.epilogue.bias.map(|bias| &bias[first..first + LANES]);
-            // SAFETY: sixteen values each.
-            return unsafe { self.store_whole(total, bias, out) };
-        }
-        let mut values = [0.0f32; LANES];
-        // SAFETY: room for sixteen.
-        unsafe { total.store(values.as_mut_ptr()) };
-        if let Some(bias) = self.epilogue.bias {
-            for (value, bias) in values.iter_mut().zip(&bias[first..first + width]) {
-                *value += *bias;
-            }
-        }
-        for (out, value) in out.iter_mut().zip(values) {
-            *out = if self.epilogue.accumulate {
-                *out + value
-            } else {
-                value
-            };
-        }
-    }
-}
-
-impl Target<'_> {
-    /// The same additions for sixteen outputs at once.
-    ///
-    /// # Safety
-    /// As for [`Lanes`]; `bias` and `out` have sixteen values.
-    #[inline(always)]
-    unsafe fn store_whole<L: Lanes>(&self, mut total: L, bias: Option<&[f32]>, out: &mut [f32]) {
-        // SAFETY: the caller's.
-        unsafe {
-            if let Some(bias) = bias {
-                total = total.add(L::load(bias.as_ptr()));
-            }
-            if self.epilogue.accumulate {
-                total = L::load(out.as_ptr()).add(total);
-            }
-            total.store(out.as_mut_ptr());
-        }
-    }
 }
 
 dispatch! {

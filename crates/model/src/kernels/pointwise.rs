@@ -11,8 +11,6 @@ use crate::pool::Pool;
 
 /// Fewer values than this are not worth waking other threads for.
 const SPLIT_VALUES: usize = 16 << 10;
-/// The same where each value takes an exponential and a division.
-const SPLIT_EXPONENTIALS: usize = 2 << 10;
 
 /// Values that a thread takes at a time, where there are many: some microseconds.
 const GRAIN_VALUES: usize = 8 << 10;
@@ -161,90 +159,49 @@ unsafe fn layer_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
     }
 }
 
-/// `out = silu(gate) * up` for rows `[gate | up]` of twice the width of `out`'s.
-pub(crate) fn gated_silu(
-    pool: &Pool,
-    set: InstructionSet,
-    gate_up: &[f32],
-    width: usize,
-    out: &mut [f32],
-) {
-    assert_eq!(gate_up.len(), 2 * out.len(), "shapes match");
-    let rows = out.len() / width;
-    // A single row is wide enough to be shared, too.
-    let pieces = pool.threads().div_ceil(rows.max(1));
-    let piece = width.div_ceil(pieces).next_multiple_of(LANES);
-    let shared = SharedMut::new(out);
-    let work = |range: std::ops::Range<usize>| {
-        for index in range {
-            let (row, from) = (index / pieces, index % pieces * piece);
-            let (from, to) = (from.min(width), width.min(from + piece));
-            let (gate, up) = gate_up[2 * row * width..][..2 * width].split_at(width);
-            // SAFETY: each piece of a row belongs to one thread; `set` was detected.
-            unsafe {
-                let out = shared.range(row * width + from, to - from);
-                gated_silu_row(set, &gate[from..to], &up[from..to], out);
-            }
-        }
-    };
-    match rows * width < SPLIT_EXPONENTIALS {
-        true => work(0..rows * pieces),
-        false => pool.spread(rows * pieces, GRAIN_VALUES.div_ceil(piece), &work),
-    }
-}
-
 dispatch! {
+    /// `out = silu(gate) * up`, where `gate_up` holds sixteen values of each in turn.
+    ///
     /// # Safety
-    /// `set` is available; the slices have one length.
-    unsafe fn gated_silu_row = gated_silu_body(gate: &[f32], up: &[f32], out: &mut [f32])
+    /// `set` is available.
+    pub(crate) unsafe fn gated_silu = gated_silu_body(gate_up: &[f32], out: &mut [f32])
 }
 
 #[inline(always)]
-unsafe fn gated_silu_body<L: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let chunks = gate
-        .chunks(LANES)
-        .zip(up.chunks(LANES))
-        .zip(out.chunks_mut(LANES));
-    for ((gate, up), out) in chunks {
-        // SAFETY: the caller's.
+unsafe fn gated_silu_body<L: Lanes>(gate_up: &[f32], out: &mut [f32]) {
+    let pairs = gate_up.chunks_exact(2 * LANES);
+    for (pair, out) in pairs.zip(out.chunks_mut(LANES)) {
+        // SAFETY: the caller's; a pair holds twice sixteen values.
         unsafe {
-            let x = load::<L>(gate);
+            let x = L::load(pair.as_ptr());
             let one = L::splat(1.0);
             let negated = L::splat(-0.0).sub(x);
             let silu = x.div(one.add(lanes::exp(negated)));
-            store(silu.mul(load::<L>(up)), out);
+            store(silu.mul(L::load(pair[LANES..].as_ptr())), out);
         }
     }
 }
 
-/// GELU in its tanh form, in place; `values` is `[rows, width]`.
-pub(crate) fn gelu_tanh(pool: &Pool, set: InstructionSet, values: &mut [f32], width: usize) {
-    let rows = values.len() / width;
-    let shared = SharedMut::new(values);
-    split_rows(pool, rows, width, &|range| {
-        // SAFETY: each row belongs to one thread; `set` was detected.
-        unsafe { gelu_row(set, shared.range(range.start * width, range.len() * width)) };
-    });
-}
-
 dispatch! {
+    /// GELU in its tanh form.
+    ///
     /// # Safety
     /// `set` is available.
-    unsafe fn gelu_row = gelu_body(values: &mut [f32])
+    pub(crate) unsafe fn gelu_tanh = gelu_body(x: &[f32], out: &mut [f32])
 }
 
 #[inline(always)]
-unsafe fn gelu_body<L: Lanes>(values: &mut [f32]) {
-    for chunk in values.chunks_mut(LANES) {
+unsafe fn gelu_body<L: Lanes>(x: &[f32], out: &mut [f32]) {
+    for (x, out) in x.chunks(LANES).zip(out.chunks_mut(LANES)) {
         // SAFETY: the caller's.
         unsafe {
-            let x = load::<L>(chunk);
+            let x = load::<L>(x);
             let one = L::splat(1.0);
             let cubic = L::splat(math::GELU_CUBIC).mul(x).mul(x).mul(x);
             let inner = L::splat(math::GELU_SCALE).mul(cubic.add(x));
             let e = lanes::exp(inner.add(inner));
             let tanh = one.sub(L::splat(2.0).div(e.add(one)));
-            store(L::splat(0.5).mul(x).mul(one.add(tanh)), chunk);
+            store(L::splat(0.5).mul(x).mul(one.add(tanh)), out);
         }
     }
 }
@@ -321,20 +278,21 @@ mod tests {
     #[test]
     fn activations_equal_their_scalar_twins() {
         let mut random = Random::new(2);
-        for width in [1, 16, 37, 176] {
-            let gate_up = random.values(2 * 3 * width, 8.0);
+        for width in [1usize, 16, 37, 176] {
+            let pairs = random.values(2 * width.next_multiple_of(LANES), 8.0);
             for set in InstructionSet::available() {
-                let mut out = vec![0.0; 3 * width];
-                gated_silu(&Pool::new(2), set, &gate_up, width, &mut out);
-                for (row, out) in gate_up.chunks(2 * width).zip(out.chunks(width)) {
-                    for i in 0..width {
-                        let twin = math::silu(row[i]) * row[width + i];
-                        assert_eq!(out[i].to_bits(), twin.to_bits(), "{set:?} {}", row[i]);
-                    }
+                let (mut gated, mut curved) = (vec![0.0; width], vec![0.0; pairs.len()]);
+                // SAFETY: the set is available.
+                unsafe {
+                    gated_silu(set, &pairs, &mut gated);
+                    gelu_tanh(set, &pairs, &mut curved);
                 }
-                let mut values = gate_up.clone();
-                gelu_tanh(&Pool::new(2), set, &mut values, width);
-                for (x, y) in gate_up.iter().zip(&values) {
+                for (i, found) in gated.iter().enumerate() {
+                    let place = i / LANES * 2 * LANES + i % LANES;
+                    let twin = math::silu(pairs[place]) * pairs[place + LANES];
+                    assert_eq!(found.to_bits(), twin.to_bits(), "{set:?} {}", pairs[place]);
+                }
+                for (x, y) in pairs.iter().zip(&curved) {
                     assert_eq!(y.to_bits(), math::gelu_tanh(*x).to_bits(), "{set:?} {x}");
                 }
             }

@@ -16,15 +16,16 @@ use skein_weights::BlockFormat;
 use self::activations::Activations;
 use self::integers::{Eight, Form, Four, Integers, MAX_HEIGHT, dispatch_integers};
 use self::packed::{BlockMatrix, SCALES_BYTES};
-use super::linear::{Target, by_height};
+use super::linear::{PART_PANELS, Target, by_height};
 use crate::lanes::{InstructionSet, LANES, Lanes, prefetch, prefetch_once};
 use crate::pool::Pool;
 
-/// Shares of a product for each thread, so that who is through first can help.
-const SHARES: usize = 8;
+/// Shares of a product for each thread, so that who is through first can help: where each core has a way to memory of
+/// its own, nobody reads faster for another's being through.
+const SHARES: usize = 24;
 /// From this many rows on, work is blocked.
 pub(crate) const MANY_ROWS: usize = 17;
-/// Panels handled together for many rows.
+/// Panels handled together for many rows; of whole parts.
 const PANELS: usize = 8;
 /// Tiles of rows handled together for many rows.
 const TILES: usize = 16;
@@ -47,25 +48,34 @@ pub(crate) fn product(
     w: &BlockMatrix,
     target: &Target<'_>,
 ) {
-    assert_eq!(x.blocks(), w.blocks(), "inputs match");
+    x.check(set, w);
     let (panels, tiles) = (w.panels(), x.tiles());
-    let size = panels.div_ceil(pool.threads() * SHARES);
+    let size = target.whole_parts(panels.div_ceil(pool.threads() * SHARES));
     // Many rows are shared out as well; those of the same panels follow each other.
     let (size, height) = match x.rows() < MANY_ROWS {
         true => (size, tiles),
-        false => (size.next_multiple_of(2).min(PANELS), TILES.min(tiles)),
+        false => (
+            size.next_multiple_of(PART_PANELS).min(PANELS),
+            TILES.min(tiles),
+        ),
     };
     let job = Job { x, w, target };
     let groups = tiles.div_ceil(height.max(1));
     pool.each(panels.div_ceil(size) * groups, &|index| {
         let (share, group) = (index / groups, index % groups);
+        let panels = share * size..panels.min((share + 1) * size);
+        let tiles = group * height..tiles.min((group + 1) * height);
+        let rows = x.rows_of(tiles.clone());
         let share = Share {
-            panels: share * size..panels.min((share + 1) * size),
-            tiles: group * height..tiles.min((group + 1) * height),
+            panels: panels.clone(),
+            tiles,
         };
         // SAFETY: `set` was detected on this machine, and `x` packed for it; shapes were checked; the panels or
         // the tiles of different shares are disjoint, so are the outputs that they write.
-        unsafe { run_job(set, &job, share) }
+        unsafe {
+            run_job(set, &job, share);
+            target.finish(rows, panels);
+        }
     });
 }
 

@@ -3,12 +3,13 @@
 use std::sync::PoisonError;
 
 use skein_base::Scores;
+use skein_weights::blocks::BLOCK;
 use skein_weights::profile::{Mlp, Positions};
 
 use super::{ForwardError, Head, Input, Layer, Output, ScoreRows, Segment, SliceModel, load};
 use crate::kernels::attention::{self, Item, Shape, Span};
-use crate::kernels::linear::{Epilogue, Machine, Rows, linear};
-use crate::kernels::quantised::activations::Activations;
+use crate::kernels::linear::{Epilogue, Finished, Machine, Operand, Rows, linear};
+use crate::kernels::quantised::activations::{Activations, Filling};
 use crate::kernels::{pointwise, score};
 use crate::kv::{KvPages, PageLayout};
 use crate::memory::{Scratch, SharedMut};
@@ -96,9 +97,19 @@ struct Values {
     /// `head_dim / 2` cosines and sines for every row.
     angles: Vec<(f32, f32)>,
     quantised: Activations,
+    /// What is filled while products of `quantised` are computed.
+    filled: Activations,
     /// Residual rows whose scores are wanted.
     picked: Scratch<f32>,
     scores: score::Scratch,
+}
+
+/// Where an activation function's results go.
+struct Activated<'a> {
+    values: SharedMut<f32>,
+    /// Of a row.
+    width: usize,
+    filling: Option<&'a Filling>,
 }
 
 impl SliceModel {
@@ -259,12 +270,11 @@ impl SliceModel {
         let qkv = work.qkv.resize(rows * outputs);
         let store = Epilogue {
             bias: layer.qkv.bias.as_deref(),
-            accumulate: false,
+            ..Epilogue::STORE
         };
         linear(
             self.machine(),
-            &mut work.quantised,
-            Rows::new(normed, width),
+            Operand::Values(Rows::new(normed, width), &mut work.quantised),
             &layer.qkv.weight,
             store,
             qkv,
@@ -277,13 +287,12 @@ impl SliceModel {
         attention::attention(self.machine(), shape, cut, &work.queries, attended);
         let add = Epilogue {
             bias: layer.attn_o.bias.as_deref(),
-            accumulate: true,
+            ..Epilogue::ADD
         };
         let x = Rows::new(attended, query_width);
         linear(
             self.machine(),
-            &mut work.quantised,
-            x,
+            Operand::Values(x, &mut work.quantised),
             &layer.attn_o.weight,
             add,
             &mut work.hidden,
@@ -349,44 +358,67 @@ impl SliceModel {
         let rows = work.hidden.len() / width;
         let normed = work.normed.resize(rows * width);
         pointwise::norm(&self.pool, self.set, &layer.mlp_norm, &work.hidden, normed);
-        let wide = work.wide.resize(rows * layer.up.weight.outputs());
+        let (up, down) = (&layer.up.weight, &layer.down.weight);
+        let inner = down.inputs();
+        let activated = work.activated.resize(rows * inner);
+        let shape = [rows, inner];
+        let filling = |format| work.filled.begin(self.set, format, shape);
+        let filling = down.format().map(filling);
+        let to = Activated {
+            values: SharedMut::new(activated),
+            width: inner,
+            filling: filling.as_ref(),
+        };
+        // SAFETY: memory for these rows is borrowed until the product is done.
+        let activate = |part: Finished<'_>| unsafe { self.activate(part, &to) };
         let store = Epilogue {
             bias: layer.up.bias.as_deref(),
-            accumulate: false,
+            then: Some(&activate),
+            ..Epilogue::STORE
         };
-        linear(
-            self.machine(),
-            &mut work.quantised,
-            Rows::new(normed, width),
-            &layer.up.weight,
-            store,
-            wide,
-        );
-        let inner = layer.down.weight.inputs();
-        let activated = match self.profile.mlp {
-            Mlp::GatedSilu => {
-                let activated = work.activated.resize(rows * inner);
-                pointwise::gated_silu(&self.pool, self.set, wide, inner, activated);
-                activated
-            }
-            Mlp::GeluTanh => {
-                pointwise::gelu_tanh(&self.pool, self.set, wide, inner);
-                wide
-            }
-        };
+        let x = Operand::Values(Rows::new(normed, width), &mut work.quantised);
+        let wide = work.wide.resize(rows * up.outputs());
+        linear(self.machine(), x, up, store, wide);
         let add = Epilogue {
             bias: layer.down.bias.as_deref(),
-            accumulate: true,
+            ..Epilogue::ADD
         };
-        let x = Rows::new(activated, inner);
-        linear(
-            self.machine(),
-            &mut work.quantised,
-            x,
-            &layer.down.weight,
-            add,
-            &mut work.hidden,
-        );
+        let x = match filling {
+            Some(_) => Operand::Quantised(&work.filled),
+            None => Operand::Values(Rows::new(activated, inner), &mut work.quantised),
+        };
+        linear(self.machine(), x, down, add, &mut work.hidden);
+    }
+
+    /// The activation function of a part of a product, quantised where the next weights want that.
+    ///
+    /// # Safety
+    /// `to` is borrowed and has room for all rows of the product, and no other thread uses the place of this part.
+    unsafe fn activate(&self, mut part: Finished<'_>, to: &Activated<'_>) {
+        let inputs = match self.profile.mlp {
+            Mlp::GatedSilu => 2,
+            Mlp::GeluTanh => 1,
+        };
+        let first = part.outputs.start / inputs;
+        let last = to.width.min(part.outputs.end / inputs);
+        for row in part.rows.clone() {
+            let x = part.row(row);
+            // SAFETY: the caller's; `self.set` was detected.
+            unsafe {
+                let out = to.values.range(row * to.width + first, last - first);
+                match self.profile.mlp {
+                    Mlp::GatedSilu => pointwise::gated_silu(self.set, x, out),
+                    Mlp::GeluTanh => pointwise::gelu_tanh(self.set, x, out),
+                }
+            }
+        }
+        if let Some(filling) = to.filling {
+            for tile in filling.tiles_of(part.rows) {
+                let blocks = first / BLOCK..last.div_ceil(BLOCK);
+                // SAFETY: the caller's: parts are of whole blocks, and rows of a product those of whole tiles.
+                unsafe { filling.fill(to.values.pointer(), tile, blocks) };
+            }
+        }
     }
 
     fn scores(
@@ -406,16 +438,11 @@ impl SliceModel {
             let normed = work.normed.resize(work.picked.len());
             pointwise::norm(&self.pool, self.set, &head.norm, &work.picked, normed);
             let logits = work.logits.resize(block.len() * vocabulary);
-            let store = Epilogue {
-                bias: None,
-                accumulate: false,
-            };
             linear(
                 self.machine(),
-                &mut work.quantised,
-                Rows::new(normed, width),
+                Operand::Values(Rows::new(normed, width), &mut work.quantised),
                 &head.weight,
-                store,
+                Epilogue::STORE,
                 logits,
             );
             for ((row, segment), logits) in block.iter().zip(logits.chunks(vocabulary)) {

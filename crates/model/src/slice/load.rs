@@ -1,5 +1,6 @@
 //! From canonical tensors to packed weights.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -153,12 +154,10 @@ impl<'a> Loader<'a> {
         let part = Part::Layer(index);
         let kind = self.profile.norm;
         let biases = self.profile.biases;
-        let up: &[[&'static str; 2]] = match self.profile.mlp {
-            Mlp::GatedSilu => &[
-                ["mlp_gate.weight", "mlp_gate.bias"],
-                ["mlp_up.weight", "mlp_up.bias"],
-            ],
-            Mlp::GeluTanh => &[["mlp_up.weight", "mlp_up.bias"]],
+        let up = ["mlp_up.weight", "mlp_up.bias"];
+        let (up, up_order): (&[_], _) = match self.profile.mlp {
+            Mlp::GatedSilu => (&[["mlp_gate.weight", "mlp_gate.bias"], up], Order::InTurn),
+            Mlp::GeluTanh => (&[up], Order::Stacked),
         };
         let qkv = [
             ["attn_q.weight", "attn_q.bias"],
@@ -169,13 +168,13 @@ impl<'a> Loader<'a> {
         let down = [["mlp_down.weight", "mlp_down.bias"]];
         Ok(Layer {
             attn_norm: self.norm(part, ["attn_norm.weight", "attn_norm.bias"], kind)?,
-            qkv: self.projection(part, &qkv, biases.qkv)?,
+            qkv: self.projection(part, &qkv, (Order::Stacked, biases.qkv))?,
             q_norm: self.head_norm(part, "q_norm.weight")?,
             k_norm: self.head_norm(part, "k_norm.weight")?,
-            attn_o: self.projection(part, &attn_o, biases.attention_output)?,
+            attn_o: self.projection(part, &attn_o, (Order::Stacked, biases.attention_output))?,
             mlp_norm: self.norm(part, ["mlp_norm.weight", "mlp_norm.bias"], kind)?,
-            up: self.projection(part, up, biases.mlp)?,
-            down: self.projection(part, &down, biases.mlp)?,
+            up: self.projection(part, up, (up_order, biases.mlp))?,
+            down: self.projection(part, &down, (Order::Stacked, biases.mlp))?,
             window: self.profile.window(index).map(|w| w as usize),
         })
     }
@@ -189,7 +188,7 @@ impl<'a> Loader<'a> {
         };
         Ok(Head {
             norm,
-            weight: self.matrix(&[weight])?,
+            weight: self.matrix(&[weight], Order::Stacked)?,
         })
     }
 
@@ -208,24 +207,26 @@ impl<'a> Loader<'a> {
         Ok(Embedding { table, positions })
     }
 
-    /// Matrices with equal inputs as one, their outputs one after another.
+    /// Matrices with equal inputs as one.
     fn projection(
         &self,
         part: Part,
         names: &[[&'static str; 2]],
-        has_bias: bool,
+        (order, has_bias): (Order, bool),
     ) -> Result<Projection, LoadError> {
         let sources: Vec<_> = names
             .iter()
             .map(|[weight, _]| self.tensor(part, weight))
             .collect::<Result<_, _>>()?;
-        let weight = self.matrix(&sources)?;
+        let weight = self.matrix(&sources, order)?;
         if !has_bias {
             return Ok(Projection { weight, bias: None });
         }
-        let mut bias = Vec::with_capacity(weight.outputs());
-        for [_, name] in names {
-            bias.extend(self.values(part, name)?);
+        let biases = names.iter().map(|[_, name]| self.values(part, name));
+        let biases = biases.collect::<Result<Vec<_>, _>>()?;
+        let mut bias = vec![0.0; weight.outputs()];
+        for run in order.runs(&sources, [0, weight.outputs()]) {
+            bias[run.at..][..run.rows.len()].copy_from_slice(&biases[run.source][run.rows]);
         }
         Ok(Projection {
             weight,
@@ -233,19 +234,19 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn matrix(&self, sources: &[Named<'_>]) -> Result<Matrix, LoadError> {
+    fn matrix(&self, sources: &[Named<'_>], order: Order) -> Result<Matrix, LoadError> {
         let inputs = sources[0].width();
-        let outputs = sources.iter().map(Named::rows).sum();
+        let outputs = order.outputs(sources);
         let stored = sources.iter().map(|source| source.tensor.dtype());
         let dtype = self.format.unwrap_or_else(|| Dtype::common(stored));
         if dtype == Dtype::Bf16 {
             let compact = Matrix::compact(outputs, inputs);
-            if let Some(matrix) = self.filled(compact, sources, dtype)? {
+            if let Some(matrix) = self.filled(compact, (sources, order), dtype)? {
                 return Ok(matrix);
             }
         }
         let plain = Matrix::zeroed(outputs, inputs, dtype);
-        let matrix = self.filled(plain, sources, dtype)?;
+        let matrix = self.filled(plain, (sources, order), dtype)?;
         Ok(matrix.expect("plain weights fit"))
     }
 
@@ -253,7 +254,7 @@ impl<'a> Loader<'a> {
     fn filled(
         &self,
         mut matrix: Matrix,
-        sources: &[Named<'_>],
+        sources: (&[Named<'_>], Order),
         dtype: Dtype,
     ) -> Result<Option<Matrix>, LoadError> {
         let (outputs, inputs) = (matrix.outputs(), matrix.inputs());
@@ -283,13 +284,66 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Reads rows `range` of the stacked `sources` and packs them. `false`: they do not fit, as
+/// How several matrices make one.
+#[derive(Clone, Copy)]
+enum Order {
+    /// The outputs of one after those of another.
+    Stacked,
+    /// Sixteen outputs of each in turn, so that the thread that computes one of them has the others as well. The last
+    /// sixteen of each are filled up with zeros.
+    InTurn,
+}
+
+/// Rows of one of several sources, and where they go.
+struct Run {
+    source: usize,
+    rows: Range<usize>,
+    at: usize,
+}
+
+impl Order {
+    fn outputs(self, sources: &[Named<'_>]) -> usize {
+        let rows = sources.iter().map(Named::rows);
+        match self {
+            Self::Stacked => rows.sum(),
+            Self::InTurn => rows.map(|rows| rows.next_multiple_of(LANES)).sum(),
+        }
+    }
+
+    /// What makes the outputs `first..last`, which begin at a multiple of the lanes; places count from `first`.
+    fn runs(self, sources: &[Named<'_>], [first, last]: [usize; 2]) -> Vec<Run> {
+        match self {
+            Self::Stacked => {
+                let mut base = 0;
+                let run = |(source, named): (usize, &Named<'_>)| {
+                    let (start, end) = (first.max(base), last.min(base + named.rows()));
+                    let rows = start.saturating_sub(base)..end.saturating_sub(base);
+                    base += named.rows();
+                    let at = start.saturating_sub(first);
+                    (!rows.is_empty()).then_some(Run { source, rows, at })
+                };
+                sources.iter().enumerate().filter_map(run).collect()
+            }
+            Self::InTurn => {
+                let run = |panel: usize| {
+                    let (source, start) = (panel % sources.len(), panel / sources.len() * LANES);
+                    let rows = start..sources[source].rows().min(start + LANES);
+                    let at = panel * LANES - first;
+                    Run { source, rows, at }
+                };
+                (first / LANES..last.div_ceil(LANES)).map(run).collect()
+            }
+        }
+    }
+}
+
+/// Reads rows `range` of the matrix that `sources` make and packs them. `false`: they do not fit, as
 /// [`Packer::pack_bf16`] says.
 ///
 /// # Safety
 /// As for [`Packer::pack_f32`]; the matrix is of `dtype` and has `inputs`.
 unsafe fn pack(
-    sources: &[Named<'_>],
+    sources: (&[Named<'_>], Order),
     range: [usize; 2],
     inputs: usize,
     dtype: Dtype,
@@ -330,30 +384,23 @@ pub(super) fn scales_are_finite(format: BlockFormat, bytes: &[u8]) -> bool {
     blocks.all(|block| block[1] & 0x7c != 0x7c)
 }
 
-/// Rows `first..last` of the stacked `sources`, `width` elements each, in one buffer.
+/// Rows `first..last` of what `sources` make, `width` elements each, in one buffer.
 fn read_block<T: Copy + Default>(
-    sources: &[Named<'_>],
+    (sources, order): (&[Named<'_>], Order),
     [first, last]: [usize; 2],
     width: usize,
     are_finite: impl Fn(&[T]) -> bool,
-    read: impl Fn(&dyn CanonicalTensor, std::ops::Range<u64>, &mut [T]) -> Result<(), ReadError>,
+    read: impl Fn(&dyn CanonicalTensor, Range<u64>, &mut [T]) -> Result<(), ReadError>,
 ) -> Result<Vec<T>, LoadError> {
     let mut rows = vec![T::default(); (last - first) * width];
-    let mut base = 0;
-    for source in sources {
-        let (start, end) = (first.max(base), last.min(base + source.rows()));
-        if start < end {
-            let out = &mut rows[(start - first) * width..(end - first) * width];
-            read(
-                &*source.tensor,
-                (start - base) as u64..(end - base) as u64,
-                out,
-            )?;
-            if !are_finite(out) {
-                return Err(source.not_finite());
-            }
+    for run in order.runs(sources, [first, last]) {
+        let source = &sources[run.source];
+        let out = &mut rows[run.at * width..][..run.rows.len() * width];
+        let range = run.rows.start as u64..run.rows.end as u64;
+        read(&*source.tensor, range, out)?;
+        if !are_finite(out) {
+            return Err(source.not_finite());
         }
-        base += source.rows();
     }
     Ok(rows)
 }

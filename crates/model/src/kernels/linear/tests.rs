@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Random, digest, same_bits};
+use crate::testing::{Parts, Random, digest, same_bits};
 
 /// The definition, in the plainest words.
 fn reference(x: &[f32], w: &[f32], inputs: usize, bias: Option<&[f32]>) -> Vec<f32> {
@@ -61,13 +61,9 @@ fn multiply(
     out: &mut [f32],
 ) {
     let machine = Machine { pool, set };
-    linear(machine, &mut Activations::default(), x, w, epilogue, out);
+    let mut room = Activations::default();
+    linear(machine, Operand::Values(x, &mut room), w, epilogue, out);
 }
-
-const STORE: Epilogue<'_> = Epilogue {
-    bias: None,
-    accumulate: false,
-};
 
 /// Every path against the definition: rows, threads, instruction sets, formats, awkward widths.
 #[test]
@@ -99,12 +95,16 @@ fn invariance_of_every_path() {
                     let pool = Pool::new(threads);
                     for rows in [1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 37] {
                         let mut out = vec![f32::NAN; rows * outputs];
+                        let parts = Parts::new(rows, outputs);
+                        let then = |part: Finished<'_>| parts.take(part);
                         let epilogue = Epilogue {
                             bias: Some(&bias),
-                            accumulate: false,
+                            then: Some(&then),
+                            ..Epilogue::STORE
                         };
                         let x = Rows::new(&x[..rows * inputs], inputs);
                         multiply(&pool, set, x, &matrix, epilogue, &mut out);
+                        parts.check(&out);
                         let what = format!(
                             "{outputs}x{inputs} {held:?} {set:?} {threads} threads, {rows} rows"
                         );
@@ -152,7 +152,7 @@ fn exceptions_come_where_they_belong() {
             for rows in [1, 2, 4, 5, 17] {
                 let mut out = vec![f32::NAN; rows * outputs];
                 let x = Rows::new(&x[..rows * inputs], inputs);
-                multiply(&Pool::new(2), set, x, &matrix, STORE, &mut out);
+                multiply(&Pool::new(2), set, x, &matrix, Epilogue::STORE, &mut out);
                 let what = format!("{inputs} inputs, {set:?}, {rows} rows");
                 same_bits(&out, &expected[..rows * outputs], &what);
             }
@@ -182,7 +182,7 @@ fn golden_digest() {
                 set,
                 Rows::new(&x, inputs),
                 &matrix,
-                STORE,
+                Epilogue::STORE,
                 &mut out,
             );
             assert_eq!(digest(&out), golden, "{held:?} on {set:?}");
@@ -201,10 +201,7 @@ fn accumulate_adds_to_what_is_there() {
     let before = random.values(2 * 24, 1.0);
     let product = reference(&x, &w, 20, None);
     let mut out = before.clone();
-    let epilogue = Epilogue {
-        bias: None,
-        accumulate: true,
-    };
+    let epilogue = Epilogue::ADD;
     let set = InstructionSet::detect();
     multiply(
         &Pool::new(1),

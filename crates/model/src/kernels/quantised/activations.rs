@@ -11,6 +11,7 @@ use skein_weights::blocks::BLOCK;
 
 use super::MANY_ROWS;
 use super::integers::Packing;
+use super::packed::BlockMatrix;
 use crate::kernels::linear::Rows;
 use crate::lanes::{InstructionSet, LANES, Lanes, dispatch};
 use crate::memory::{Scratch, SharedMut};
@@ -33,6 +34,8 @@ pub(crate) struct Activations {
     blocks: usize,
     tiles: usize,
     packing: Packing,
+    /// Of the weights.
+    format: Option<BlockFormat>,
     data: Scratch<u8>,
     /// By tile, block and row.
     scales: Scratch<f32>,
@@ -49,51 +52,63 @@ impl Activations {
         format: BlockFormat,
         x: Rows<'_>,
     ) {
-        let (packing, height) = Packing::of(set, format, x.count >= MANY_ROWS);
-        let blocks = x.width.div_ceil(BLOCK);
-        self.rows = x.count;
-        self.blocks = blocks;
-        self.tiles = x.count.div_ceil(height);
-        self.packing = packing;
-        self.data.resize(x.count * blocks * packing.block_bytes());
-        self.scales.resize(x.count * blocks);
-        self.starts.resize(x.count * blocks);
-        let data = SharedMut::new(&mut self.data);
-        let scales = SharedMut::new(&mut self.scales);
-        let starts = SharedMut::new(&mut self.starts);
-        let (rows, tiles) = (self.rows, self.tiles);
-        let pieces = blocks.div_ceil(PIECE);
+        let filling = self.begin(set, format, [x.count, x.width]);
+        let pieces = self.blocks.div_ceil(PIECE);
+        let count = self.tiles * pieces;
         let work = |range: Range<usize>| {
             for index in range {
                 let (tile, first) = (index / pieces, index % pieces * PIECE);
-                let rows = tile_rows(rows, tiles, tile);
-                let span = first..blocks.min(first + PIECE);
-                let place = rows.start * blocks + first * rows.len();
-                let count = rows.len() * span.len();
-                // SAFETY: pieces of tiles are disjoint; `set` was detected.
-                unsafe {
-                    let out = Piece {
-                        packing,
-                        format,
-                        rows: rows.len(),
-                        data: data
-                            .range(place * packing.block_bytes(), count * packing.block_bytes()),
-                        scales: scales.range(place, count),
-                        starts: starts.range(place, count),
-                    };
-                    quantise_piece(set, x, (rows.start, span), out);
-                }
+                let span = first..filling.blocks.min(first + PIECE);
+                // SAFETY: pieces of tiles are disjoint; there are as many rows as were announced.
+                unsafe { filling.fill(x.data.as_ptr(), tile, span) };
             }
         };
         if x.data.len() < SPLIT_VALUES {
-            work(0..tiles * pieces)
+            work(0..count)
         } else {
-            pool.spread(tiles * pieces, GRAIN, &work)
+            pool.spread(count, GRAIN, &work)
         }
     }
 
-    pub(crate) fn blocks(&self) -> usize {
-        self.blocks
+    /// Room for `rows` of `width` values, for a product with weights of `format`; what was held before is gone. Threads fill
+    /// it as values become known; once all is filled it may be used.
+    pub(crate) fn begin(
+        &mut self,
+        set: InstructionSet,
+        format: BlockFormat,
+        [rows, width]: [usize; 2],
+    ) -> Filling {
+        let (packing, height) = Packing::of(set, format, rows >= MANY_ROWS);
+        let blocks = width.div_ceil(BLOCK);
+        self.rows = rows;
+        self.blocks = blocks;
+        self.tiles = rows.div_ceil(height);
+        self.packing = packing;
+        self.format = Some(format);
+        self.data.resize(rows * blocks * packing.block_bytes());
+        self.scales.resize(rows * blocks);
+        self.starts.resize(rows * blocks);
+        Filling {
+            set,
+            format,
+            packing,
+            rows,
+            width,
+            blocks,
+            tiles: self.tiles,
+            data: SharedMut::new(&mut self.data),
+            scales: SharedMut::new(&mut self.scales),
+            starts: SharedMut::new(&mut self.starts),
+        }
+    }
+
+    /// # Panics
+    /// If this is not for a product with those weights by that instruction set.
+    pub(crate) fn check(&self, set: InstructionSet, w: &BlockMatrix) {
+        assert_eq!(self.blocks, w.blocks(), "inputs match");
+        assert_eq!(self.format, Some(w.format()), "formats match");
+        let (packing, _) = Packing::of(set, w.format(), self.rows >= MANY_ROWS);
+        assert_eq!(self.packing, packing, "instruction sets match");
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -114,6 +129,12 @@ impl Activations {
         tile_rows(self.rows, self.tiles, tile)
     }
 
+    /// Which rows tiles that follow each other have.
+    pub(crate) fn rows_of(&self, tiles: Range<usize>) -> Range<usize> {
+        tile_rows(self.rows, self.tiles, tiles.start).start
+            ..tile_rows(self.rows, self.tiles, tiles.end).start
+    }
+
     /// Values, scales and starts of the tile that begins at `row`.
     pub(crate) fn pointers(&self, row: usize) -> (*const u8, *const f32, *const i32) {
         let first = row * self.blocks;
@@ -130,6 +151,73 @@ fn tile_rows(rows: usize, tiles: usize, tile: usize) -> Range<usize> {
     rows * tile / tiles..rows * (tile + 1) / tiles
 }
 
+/// Activations that threads fill: see [`Activations::begin`].
+pub(crate) struct Filling {
+    set: InstructionSet,
+    format: BlockFormat,
+    packing: Packing,
+    rows: usize,
+    width: usize,
+    blocks: usize,
+    tiles: usize,
+    data: SharedMut<u8>,
+    scales: SharedMut<f32>,
+    starts: SharedMut<i32>,
+}
+
+impl Filling {
+    /// The tiles that have these rows, which must be those of whole tiles.
+    pub(crate) fn tiles_of(&self, rows: Range<usize>) -> Range<usize> {
+        // Each tile has a row at least, so that the next place up is the tile's.
+        let tile = |row: usize| (row * self.tiles).div_ceil(self.rows.max(1));
+        let tiles = tile(rows.start)..tile(rows.end);
+        debug_assert_eq!(
+            tile_rows(self.rows, self.tiles, tiles.start).start,
+            rows.start
+        );
+        debug_assert_eq!(tile_rows(self.rows, self.tiles, tiles.end).start, rows.end);
+        tiles
+    }
+
+    /// Quantises some blocks of the rows of a tile; `x` points to the first row of all.
+    ///
+    /// # Safety
+    /// The activations are still borrowed. There are as many rows and values as were announced, and nobody writes to those of
+    /// these blocks meanwhile. No other thread fills these blocks of the tile.
+    pub(crate) unsafe fn fill(&self, x: *const f32, tile: usize, blocks: Range<usize>) {
+        let rows = tile_rows(self.rows, self.tiles, tile);
+        let place = rows.start * self.blocks + blocks.start * rows.len();
+        let count = rows.len() * blocks.len();
+        let bytes = self.packing.block_bytes();
+        let (start, end) = (blocks.start * BLOCK, self.width.min(blocks.end * BLOCK));
+        // SAFETY: the caller's; the set was detected.
+        unsafe {
+            let from = Source {
+                x: x.add(rows.start * self.width + start),
+                stride: self.width,
+                count: end - start,
+            };
+            let out = Piece {
+                packing: self.packing,
+                format: self.format,
+                rows: rows.len(),
+                data: self.data.range(place * bytes, count * bytes),
+                scales: self.scales.range(place, count),
+                starts: self.starts.range(place, count),
+            };
+            quantise_piece(self.set, from, out);
+        }
+    }
+}
+
+/// Rows of `count` values each, `stride` apart.
+#[derive(Clone, Copy)]
+struct Source {
+    x: *const f32,
+    stride: usize,
+    count: usize,
+}
+
 /// Where some blocks of a tile go.
 struct Piece<'a> {
     packing: Packing,
@@ -141,22 +229,22 @@ struct Piece<'a> {
 }
 
 dispatch! {
-    /// Quantises blocks of as many rows as `out` has, from a row on.
+    /// Quantises blocks of as many rows as `out` has.
     ///
     /// # Safety
-    /// `set` is available.
-    unsafe fn quantise_piece = piece_body(x: Rows<'_>, from: (usize, Range<usize>), out: Piece<'_>)
+    /// `set` is available; the rows are there to read.
+    unsafe fn quantise_piece = piece_body(from: Source, out: Piece<'_>)
 }
 
 #[inline(always)]
-unsafe fn piece_body<L: Lanes>(x: Rows<'_>, (row, blocks): (usize, Range<usize>), out: Piece<'_>) {
+unsafe fn piece_body<L: Lanes>(from: Source, out: Piece<'_>) {
     let bias = match out.format {
         BlockFormat::Q8 => 128,
         BlockFormat::Q4 => 8,
     };
-    let (start, end) = (blocks.start * BLOCK, x.width.min(blocks.end * BLOCK));
     for r in 0..out.rows {
-        let values = &x.data[(row + r) * x.width..][start..end];
+        // SAFETY: the caller's.
+        let values = unsafe { std::slice::from_raw_parts(from.x.add(r * from.stride), from.count) };
         for (index, values) in values.chunks(BLOCK).enumerate() {
             let place = index * out.rows + r;
             let mut quants = [0; BLOCK];

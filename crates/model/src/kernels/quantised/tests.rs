@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernels::linear::{Epilogue, Machine, Matrix, Rows, linear};
-use crate::testing::{Random, any_blocks, digest, pack, same_bits};
+use crate::kernels::linear::{Epilogue, Finished, Machine, Matrix, Operand, Rows, linear};
+use crate::testing::{Parts, Random, any_blocks, digest, pack, same_bits};
 use skein_weights::blocks::BLOCK;
 
 const FORMATS: [BlockFormat; 2] = [BlockFormat::Q8, BlockFormat::Q4];
@@ -53,12 +53,16 @@ fn half(bits: u16) -> f32 {
 
 fn multiply(pool: &Pool, set: InstructionSet, x: Rows<'_>, w: &Matrix) -> Vec<f32> {
     let mut out = vec![f32::NAN; x.count * w.outputs()];
-    let store = Epilogue {
-        bias: None,
-        accumulate: false,
+    let parts = Parts::new(x.count, w.outputs());
+    let then = |part: Finished<'_>| parts.take(part);
+    let epilogue = Epilogue {
+        then: Some(&then),
+        ..Epilogue::STORE
     };
-    let machine = Machine { pool, set };
-    linear(machine, &mut Activations::default(), x, w, store, &mut out);
+    let mut room = Activations::default();
+    let x = Operand::Values(x, &mut room);
+    linear(Machine { pool, set }, x, w, epilogue, &mut out);
+    parts.check(&out);
     out
 }
 
