@@ -193,29 +193,35 @@ fn halve<T: Copy>(lanes: &mut [T; LANES], join: impl Fn(T, T) -> T) -> T {
 /// Asks for the cache line of an address, which need not be readable: a hint, where there is one.
 #[inline(always)]
 pub(crate) fn prefetch(from: *const u8) {
-    hint::<false>(from);
+    #[cfg(target_arch = "x86_64")]
+    hint::<{ std::arch::x86_64::_MM_HINT_T0 }>(from);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
 }
 
 /// As [`prefetch`], for what is read once and need not stay.
 #[inline(always)]
 pub(crate) fn prefetch_once(from: *const u8) {
-    hint::<true>(from);
-}
-
-#[inline(always)]
-fn hint<const ONCE: bool>(from: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint; any address is good.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _mm_prefetch};
-        if ONCE {
-            _mm_prefetch::<_MM_HINT_NTA>(from.cast());
-        } else {
-            _mm_prefetch::<_MM_HINT_T0>(from.cast());
-        }
-    }
+    hint::<{ std::arch::x86_64::_MM_HINT_NTA }>(from);
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;
+}
+
+/// As [`prefetch`], into the second-level cache: for more than the first one holds.
+#[inline(always)]
+pub(crate) fn prefetch_near(from: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    hint::<{ std::arch::x86_64::_MM_HINT_T1 }>(from);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn hint<const HINT: i32>(from: *const u8) {
+    // SAFETY: a hint; any address is good.
+    unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(from.cast()) }
 }
 
 /// Where lane `lane` of sixteen packed `bf16` is.

@@ -4,15 +4,19 @@
 //! computes it does not matter. Workers spin shortly for the next piece, then park: a decode step has a
 //! hundred pieces a few microseconds apart, and an idle server must not burn a core.
 
+mod ahead;
 mod place;
 
 use std::any::Any;
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
+pub(crate) use self::ahead::Ahead;
+use self::ahead::{Announced, Fetch};
 use self::place::Place;
 
 /// Rounds of spinning before a worker parks: some tens of microseconds.
@@ -29,6 +33,8 @@ pub struct Pool {
     running: Mutex<()>,
     /// For [`Self::each`]: by thread, the next item of its own share.
     cursors: Vec<Cursor>,
+    /// What is read after the next piece of work.
+    announced: Announced,
 }
 
 /// In a cache line of its own: threads count there at the same time.
@@ -37,16 +43,32 @@ pub struct Pool {
 struct Cursor(AtomicUsize);
 
 struct Shared {
+    call: Call,
+    workers: Vec<Member>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// What a caller tells workers, in cache lines of its own. They look at it while they wait, so that a line which changes
+/// travels from core to core, and that takes as long as a small piece of work where these share no cache: all is
+/// written at once, and nothing is written here by others.
+#[repr(align(128))]
+struct Call {
     /// Counts pieces of work; a change tells workers that `work` is new.
     epoch: AtomicUsize,
     /// The work of the current epoch, its lifetime erased: see [`Pool::run`].
-    work: Mutex<Option<Work<'static>>>,
-    workers: Vec<Member>,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    work: UnsafeCell<Option<Work<'static>>>,
+    /// What is read after it.
+    ahead: Announced,
     /// Whether no work is to be expected soon: workers park without spinning.
     resting: AtomicBool,
     stop: AtomicBool,
 }
+
+// SAFETY: `work` is written by the one caller at a time between two epochs, and read by workers that have claimed their
+// part of the current one, whom the caller waits for before it goes on. The rest is atomic.
+unsafe impl Sync for Call {}
+// SAFETY: work may be called from any thread.
+unsafe impl Send for Call {}
 
 /// What is known of a worker, in cache lines of its own.
 #[repr(align(128))]
@@ -66,7 +88,9 @@ struct Member {
 impl Member {
     /// Takes the worker's part of an epoch, unless it is taken, or the epoch is over.
     fn claim(&self, epoch: usize) -> bool {
-        self.claimed.fetch_max(epoch, Ordering::AcqRel) < epoch
+        // To look first leaves the line where it is.
+        self.claimed.load(Ordering::Acquire) < epoch
+            && self.claimed.fetch_max(epoch, Ordering::AcqRel) < epoch
     }
 }
 
@@ -99,12 +123,15 @@ impl Pool {
     pub fn new(threads: usize) -> Self {
         let count = threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
-            work: Mutex::new(None),
+            call: Call {
+                epoch: AtomicUsize::new(0),
+                work: UnsafeCell::new(None),
+                ahead: Announced::default(),
+                resting: AtomicBool::new(false),
+                stop: AtomicBool::new(false),
+            },
             workers: (0..count).map(|_| Member::default()).collect(),
             panic: Mutex::new(None),
-            resting: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
         });
         let spawn = |index: usize| {
             let shared = Arc::clone(&shared);
@@ -121,13 +148,20 @@ impl Pool {
             handles,
             running: Mutex::new(()),
             cursors: (0..=count).map(|_| Cursor::default()).collect(),
+            announced: Announced::default(),
         }
+    }
+
+    /// Says what is read after the next piece of work, so that threads fetch the beginning of it while they wait for
+    /// others. It holds until something else is said.
+    pub(crate) fn announce(&self, ahead: Option<Ahead>) {
+        self.announced.set(ahead);
     }
 
     /// Says that no work follows soon, so that workers give their cores to others at once instead of spinning: where a
     /// model is cut into stages on one machine, the next stage wants them. The next piece of work ends it.
     pub fn rest(&self) {
-        self.shared.resting.store(true, Ordering::Relaxed);
+        self.shared.call.resting.store(true, Ordering::Relaxed);
     }
 
     /// Wakes the workers that sleep, elsewhere than where the caller is.
@@ -165,14 +199,16 @@ impl Pool {
 
     /// As [`Self::run`], nothing else running.
     fn run_alone<'a>(&self, guard: MutexGuard<'_, ()>, work: Work<'a>) {
-        let shared = &self.shared;
+        let (shared, call) = (&self.shared, &self.shared.call);
         // SAFETY: only the lifetime changes. A worker uses the reference after it claimed its part of this epoch and
         // until it stores `finished`; this function claims each part itself, so that no worker can any more, or waits
         // for that store, also when a part panics. So `work` outlives each use.
         let erased = unsafe { std::mem::transmute::<Work<'a>, Work<'static>>(work) };
-        *lock(&shared.work) = Some(erased);
-        shared.resting.store(false, Ordering::Relaxed);
-        let epoch = shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        // SAFETY: as is said at `Call`: nothing else runs, and no part of an earlier epoch is left to claim.
+        unsafe { *call.work.get() = Some(erased) };
+        call.ahead.set(self.announced.get());
+        call.resting.store(false, Ordering::Relaxed);
+        let epoch = call.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         self.wake();
         shared.take_part(work, 0);
         // A core that sleeps takes longer to wake than a small product takes: nobody waits for that.
@@ -182,10 +218,10 @@ impl Pool {
                 member.finished.store(epoch, Ordering::Release);
             }
         }
+        let mut fetch = call.ahead.fetch(0);
         for member in &shared.workers {
-            wait_until_finished(member, epoch);
+            wait_until_finished(member, epoch, &mut fetch);
         }
-        *lock(&shared.work) = None;
         let panic = lock(&shared.panic).take();
         drop(guard);
         if let Some(payload) = panic {
@@ -249,8 +285,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.shared.call.stop.store(true, Ordering::SeqCst);
+        self.shared.call.epoch.fetch_add(1, Ordering::SeqCst);
         for handle in &self.handles {
             handle.unpark();
         }
@@ -265,13 +301,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn wait_until_finished(member: &Member, epoch: usize) {
+fn wait_until_finished(member: &Member, epoch: usize, fetch: &mut Fetch) {
     let mut spins = 0u32;
     // The part of this epoch is the worker's, so that it finishes no other meanwhile.
     while member.finished.load(Ordering::Acquire) != epoch {
         spins += 1;
         if spins < SPINS {
-            std::hint::spin_loop()
+            fetch.pass()
         } else {
             std::thread::yield_now()
         }
@@ -282,12 +318,13 @@ fn worker(shared: &Shared, index: usize) {
     let member = &shared.workers[index];
     let mut seen = 0;
     loop {
-        seen = wait_for_change(shared, member, seen);
-        if shared.stop.load(Ordering::SeqCst) {
+        seen = wait_for_change(&shared.call, member, (index + 1, seen));
+        if shared.call.stop.load(Ordering::SeqCst) {
             return;
         }
         if member.claim(seen) {
-            let work = *lock(&shared.work);
+            // SAFETY: as is said at `Call`: this part of the current epoch is now this thread's.
+            let work = unsafe { *shared.call.work.get() };
             if let Some(work) = work {
                 shared.take_part(work, index + 1);
             }
@@ -298,23 +335,24 @@ fn worker(shared: &Shared, index: usize) {
     }
 }
 
-fn wait_for_change(shared: &Shared, member: &Member, seen: usize) -> usize {
+fn wait_for_change(call: &Call, member: &Member, (thread, seen): (usize, usize)) -> usize {
+    let mut fetch = call.ahead.fetch(thread);
     for _ in 0..SPINS {
-        let now = shared.epoch.load(Ordering::Acquire);
+        let now = call.epoch.load(Ordering::Acquire);
         if now != seen {
             return now;
         }
-        if shared.resting.load(Ordering::Relaxed) {
+        if call.resting.load(Ordering::Relaxed) {
             break;
         }
-        std::hint::spin_loop();
+        fetch.pass();
     }
     member.place.note();
     // The flag goes up before the last look at the epoch: a caller that changes the epoch after
     // that look sees the flag and unparks, and an unpark before the park is not lost.
     member.parked.store(true, Ordering::SeqCst);
     let now = loop {
-        let now = shared.epoch.load(Ordering::SeqCst);
+        let now = call.epoch.load(Ordering::SeqCst);
         if now != seen {
             break now;
         }

@@ -25,7 +25,7 @@ use super::quantised::activations::Activations;
 use super::quantised::packed::{BlockMatrix, BlockPacker};
 use crate::lanes::{InstructionSet, LANES, Lanes, bf16_place, dispatch, prefetch};
 use crate::memory::{Buffer, CACHE_LINE, Plain, SharedMut};
-use crate::pool::Pool;
+use crate::pool::{Ahead, Pool};
 
 /// Steps between additions to the running total: eight times less rounding error than one long
 /// sum, at no cost.
@@ -37,8 +37,10 @@ const STEP: usize = 512;
 const GROUP: usize = 4;
 /// Panels that a single row walks abreast.
 const ABREAST: usize = 4;
-/// Shares of a product with few rows, for each thread.
-const SHARES: usize = 8;
+/// Shares of a product with few rows, for each thread, so that who is through first can help: a step of one row waits at
+/// a hundred places for the slower thread and, where each core has a way to memory of its own, nobody reads faster for
+/// another's being through.
+const SHARES: usize = 24;
 /// From this many rows on, work is blocked, and `bf16` weights are widened once into a scratch.
 const BLOCKED_ROWS: usize = 17;
 
@@ -125,6 +127,23 @@ impl Matrix {
         match &self.data {
             Data::Blocks(data) => Some(data.format()),
             Data::F32(_) | Data::Bf16(_) | Data::Compact(_) => None,
+        }
+    }
+
+    /// What threads read first in a product with few rows.
+    pub(crate) fn ahead(&self, threads: usize) -> Ahead {
+        let panels = self.outputs.div_ceil(LANES);
+        let least = if self.format().is_some() { 1 } else { ABREAST };
+        let size = share_panels(panels, threads, least);
+        let (first, panel) = match &self.data {
+            Data::F32(data) => (data.as_slice().as_ptr().cast(), 4 * LANES * self.inputs),
+            Data::Bf16(data) => (data.as_slice().as_ptr().cast(), 2 * LANES * self.inputs),
+            Data::Compact(data) => data.panels(),
+            Data::Blocks(data) => (data.panel(0), data.panel_bytes()),
+        };
+        Ahead {
+            first,
+            step: panels.div_ceil(size) / threads * size * panel,
         }
     }
 
@@ -291,6 +310,16 @@ pub(crate) fn linear(
     }
 }
 
+/// Panels of a share of a product with few rows: whole groups of those that are walked abreast, or `least` where
+/// there are too few.
+pub(crate) fn share_panels(panels: usize, threads: usize, least: usize) -> usize {
+    let size = panels.div_ceil(threads * SHARES);
+    match size / ABREAST {
+        0 => size.max(least),
+        groups => groups * ABREAST,
+    }
+}
+
 fn product_of_floats(
     Machine { pool, set }: Machine<'_>,
     x: Rows<'_>,
@@ -322,10 +351,7 @@ fn product_of_floats(
             some(range, PART_PANELS)
         });
     }
-    // Small shares, so that who is through first can help: a step of one row waits at a hundred places
-    // for the slower thread.
-    let size = (panels / (pool.threads() * SHARES)).next_multiple_of(PART_PANELS);
-    let size = size.max(PART_PANELS);
+    let size = target.whole_parts(share_panels(panels, pool.threads(), ABREAST));
     pool.each(panels.div_ceil(size), &|index| some(index..index + 1, size));
 }
 

@@ -16,13 +16,10 @@ use skein_weights::BlockFormat;
 use self::activations::Activations;
 use self::integers::{Eight, Form, Four, Integers, MAX_HEIGHT, dispatch_integers};
 use self::packed::{BlockMatrix, SCALES_BYTES};
-use super::linear::{PART_PANELS, Target, by_height};
+use super::linear::{PART_PANELS, Target, by_height, share_panels};
 use crate::lanes::{InstructionSet, LANES, Lanes, prefetch, prefetch_once};
 use crate::pool::Pool;
 
-/// Shares of a product for each thread, so that who is through first can help: where each core has a way to memory of
-/// its own, nobody reads faster for another's being through.
-const SHARES: usize = 24;
 /// From this many rows on, work is blocked.
 pub(crate) const MANY_ROWS: usize = 17;
 /// Panels handled together for many rows; of whole parts.
@@ -50,7 +47,7 @@ pub(crate) fn product(
 ) {
     x.check(set, w);
     let (panels, tiles) = (w.panels(), x.tiles());
-    let size = target.whole_parts(panels.div_ceil(pool.threads() * SHARES));
+    let size = target.whole_parts(share_panels(panels, pool.threads(), 1));
     // Many rows are shared out as well; those of the same panels follow each other.
     let (size, height) = match x.rows() < MANY_ROWS {
         true => (size, tiles),

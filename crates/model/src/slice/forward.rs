@@ -8,7 +8,7 @@ use skein_weights::profile::{Mlp, Positions};
 
 use super::{ForwardError, Head, Input, Layer, Output, ScoreRows, Segment, SliceModel, load};
 use crate::kernels::attention::{self, Item, Shape, Span};
-use crate::kernels::linear::{Epilogue, Finished, Machine, Operand, Rows, linear};
+use crate::kernels::linear::{Epilogue, Finished, Machine, Matrix, Operand, Rows, linear};
 use crate::kernels::quantised::activations::{Activations, Filling};
 use crate::kernels::{pointwise, score};
 use crate::kv::{KvPages, PageLayout};
@@ -135,7 +135,9 @@ impl SliceModel {
         self.angles(values, batch);
         for (index, layer) in self.layers.iter().enumerate() {
             self.attend(values, layer, self.shape(kv, index, layer), batch);
-            self.feed_forward(values, layer);
+            let next = self.layers.get(index + 1).map(|layer| &layer.qkv.weight);
+            let next = next.or(self.head.as_ref().map(|head| &head.weight));
+            self.feed_forward(values, layer, next);
         }
         let output = match &self.head {
             Some(head) => Output::Scores(self.scores(values, head, (batch, segments))?),
@@ -162,6 +164,12 @@ impl SliceModel {
             pool: &self.pool,
             set: self.set,
         }
+    }
+
+    /// Says what is read after the next product.
+    fn announce(&self, weights: Option<&Matrix>) {
+        let threads = self.pool.threads();
+        self.pool.announce(weights.map(|w| w.ahead(threads)));
     }
 
     fn check(
@@ -272,6 +280,7 @@ impl SliceModel {
             bias: layer.qkv.bias.as_deref(),
             ..Epilogue::STORE
         };
+        self.announce(Some(&layer.attn_o.weight));
         linear(
             self.machine(),
             Operand::Values(Rows::new(normed, width), &mut work.quantised),
@@ -290,6 +299,7 @@ impl SliceModel {
             ..Epilogue::ADD
         };
         let x = Rows::new(attended, query_width);
+        self.announce(Some(&layer.up.weight));
         linear(
             self.machine(),
             Operand::Values(x, &mut work.quantised),
@@ -353,7 +363,8 @@ impl SliceModel {
         }
     }
 
-    fn feed_forward(&self, work: &mut Values, layer: &Layer) {
+    /// `next` are the weights that are read after those of the layer.
+    fn feed_forward(&self, work: &mut Values, layer: &Layer, next: Option<&Matrix>) {
         let width = self.profile.hidden as usize;
         let rows = work.hidden.len() / width;
         let normed = work.normed.resize(rows * width);
@@ -378,6 +389,7 @@ impl SliceModel {
         };
         let x = Operand::Values(Rows::new(normed, width), &mut work.quantised);
         let wide = work.wide.resize(rows * up.outputs());
+        self.announce(Some(down));
         linear(self.machine(), x, up, store, wide);
         let add = Epilogue {
             bias: layer.down.bias.as_deref(),
@@ -387,6 +399,7 @@ impl SliceModel {
             Some(_) => Operand::Quantised(&work.filled),
             None => Operand::Values(Rows::new(activated, inner), &mut work.quantised),
         };
+        self.announce(next);
         linear(self.machine(), x, down, add, &mut work.hidden);
     }
 
@@ -438,6 +451,7 @@ impl SliceModel {
             let normed = work.normed.resize(work.picked.len());
             pointwise::norm(&self.pool, self.set, &head.norm, &work.picked, normed);
             let logits = work.logits.resize(block.len() * vocabulary);
+            self.announce(self.layers.first().map(|layer| &layer.qkv.weight));
             linear(
                 self.machine(),
                 Operand::Values(Rows::new(normed, width), &mut work.quantised),

@@ -79,6 +79,11 @@ impl CompactMatrix {
         }
     }
 
+    /// Where the panels begin, and from one to the next, the tables of a pair being half of each.
+    pub(crate) fn panels(&self) -> (*const u8, usize) {
+        (self.data.as_slice().as_ptr(), pair_bytes(self.inputs) / 2)
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         let apart = self
