@@ -56,7 +56,7 @@ fn attention(criterion: &mut Criterion) {
     let pool = pool();
     let mut group = criterion.benchmark_group("attention");
     for format in KvFormat::ALL {
-        for (positions, rows) in [(512, 1), (4096, 1), (512, 512)] {
+        for (positions, rows) in [(190, 1), (512, 1), (4096, 1), (512, 512)] {
             let mut attention = Attention::new(format, positions, rows);
             group.throughput(match rows {
                 1 => Throughput::Bytes(attention.bytes()),

@@ -15,11 +15,14 @@
 mod write;
 
 use std::cell::RefCell;
+use std::ops::Range;
 
-use crate::kernels::linear::{Machine, Weight, by_height, tile, tile_height};
+use crate::kernels::linear::{
+    Along, Asking as _, Machine, NextRun, Nothing, Weight, by_height, tile, tile_height,
+};
 use crate::kv::{KvFormat, PAGE_POSITIONS, PageLayout};
 use crate::lanes::{self, LANES, Lanes, dispatch};
-use crate::memory::{CACHE_LINE, SharedMut};
+use crate::memory::SharedMut;
 
 pub(crate) use self::write::write_kv;
 
@@ -139,21 +142,6 @@ struct Job<'a> {
     out: SharedMut<f32>,
 }
 
-/// One of some parts, as even as can be.
-#[derive(Clone, Copy)]
-struct Part {
-    index: usize,
-    of: usize,
-}
-
-impl Part {
-    const WHOLE: Self = Self::new(0, 1);
-
-    const fn new(index: usize, of: usize) -> Self {
-        Self { index, of }
-    }
-}
-
 /// Running state of the softmax of all query vectors of an item.
 #[derive(Default)]
 struct State {
@@ -175,7 +163,7 @@ impl Job<'_> {
     }
 
     /// Which positions of tile `tile` query vector `index` sees, relative to the tile.
-    fn seen(&self, index: usize, tile: usize) -> std::ops::Range<usize> {
+    fn seen(&self, index: usize, tile: usize) -> Range<usize> {
         let position = self.position(index);
         let start = self
             .shape
@@ -195,34 +183,13 @@ impl Job<'_> {
         (row * self.shape.heads + head) * dim
     }
 
-    /// Asks for a part of the keys of this item's head in a tile, if there is such a tile.
+    /// Where keys and values of this item's head are in a tile.
     #[inline(always)]
-    fn ask_for_keys(&self, tile: usize, part: Part) {
+    fn place(&self, tile: usize) -> [*const u8; 2] {
         let layout = &self.shape.layout;
-        let start = layout.keys(self.shape.layer, self.item.head);
-        self.ask(tile, start, layout.keys(0, 1) - layout.keys(0, 0), part);
-    }
-
-    /// As [`Self::ask_for_keys`], for values.
-    #[inline(always)]
-    fn ask_for_values(&self, tile: usize, part: Part) {
-        let layout = &self.shape.layout;
-        let start = layout.values(self.shape.layer, self.item.head);
-        let bytes = layout.values(0, 1) - layout.values(0, 0);
-        self.ask(tile, start, bytes, part);
-    }
-
-    #[inline(always)]
-    fn ask(&self, tile: usize, start: usize, bytes: usize, Part { index, of }: Part) {
-        let Some(page) = self.span.pages.get(tile) else {
-            return;
-        };
-        let lines = bytes.div_ceil(CACHE_LINE);
-        let mut line = lines * index / of;
-        while line < lines * (index + 1) / of {
-            lanes::prefetch(page.cast_const().wrapping_add(start + line * CACHE_LINE));
-            line += 1;
-        }
+        let (layer, head) = (self.shape.layer, self.item.head);
+        let page = self.span.pages[tile].cast_const();
+        [layout.keys(layer, head), layout.values(layer, head)].map(|at| page.wrapping_add(at))
     }
 
     fn begin(&self, state: &mut State) {
@@ -278,17 +245,22 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
     let (first, last) = (first_seen / PAGE_POSITIONS, last_seen / PAGE_POSITIONS);
     // Between two layers all weights pass through the caches: keys and values are read from memory,
     // in pieces too short for the processor to guess where they go on.
-    job.ask_for_keys(first, Part::WHOLE);
-    job.ask_for_values(first, Part::WHOLE);
+    let layout = &job.shape.layout;
+    let sizes = [
+        layout.keys(0, 1) - layout.keys(0, 0),
+        layout.values(0, 1) - layout.values(0, 0),
+    ];
+    for (from, bytes) in job.place(first).into_iter().zip(sizes) {
+        NextRun.before_run(from, bytes);
+    }
     for tile in first..=last {
+        let next = job.place(last.min(tile + 1));
         let mut index = 0;
         while index < count {
             let height = tile_height::<L>(count - index);
-            // With the first vectors, so that it comes early.
-            let ahead = (index == 0).then_some(tile + 1);
             // SAFETY: the caller's; the vectors `index..index + R` exist.
             index += unsafe {
-                by_height!(height, R => attend::<L, E, R>(job, &mut state, (tile, ahead), index))
+                by_height!(height, R => attend::<L, E, R>(job, &mut state, (tile, next), index))
             };
         }
     }
@@ -306,8 +278,7 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
     STATE.set(state);
 }
 
-/// One tile for `R` query vectors from `index` on; the tile `ahead` is asked for meanwhile, by parts: the whole at once
-/// would be waited for. Returns `R`.
+/// One tile for `R` query vectors from `index` on; the one at `next` is asked for meanwhile. Returns `R`.
 ///
 /// # Safety
 /// As for [`stored_item`]; the vectors exist.
@@ -315,21 +286,17 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
 unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
     job: &Job<'_>,
     state: &mut State,
-    (tile_index, ahead): (usize, Option<usize>),
+    (tile_index, next): (usize, [*const u8; 2]),
     index: usize,
 ) -> usize {
     let shape = &job.shape;
     let layout = &shape.layout;
     let page = job.span.pages[tile_index];
-    let mut seen: [std::ops::Range<usize>; R] = std::array::from_fn(|_| 0..0);
+    let mut seen: [Range<usize>; R] = std::array::from_fn(|_| 0..0);
     for (r, seen) in seen.iter_mut().enumerate() {
         *seen = job.seen(index + r, tile_index);
     }
-    if seen.iter().all(std::ops::Range::is_empty) {
-        if let Some(next) = ahead {
-            job.ask_for_keys(next, Part::WHOLE);
-            job.ask_for_values(next, Part::WHOLE);
-        }
+    if seen.iter().all(Range::is_empty) {
         return R;
     }
     let mut weights = [[0.0f32; PAGE_POSITIONS]; R];
@@ -342,18 +309,15 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
         let keys = page.add(layout.keys(layer, head)).cast_const().cast::<E>();
         let scales = page.add(layout.scales(layer, head)).cast::<f32>();
         for half in 0..HALVES {
-            if let Some(next) = ahead {
-                job.ask_for_keys(next, Part::new(half, HALVES));
-            }
             let mut scores = [[L::splat(0.0); R]];
-            let keys = keys.add(half * layout.head_dim * LANES);
-            tile::<L, E, R, 1, false>(
-                q,
-                layout.head_dim,
-                [keys],
-                LANES,
+            let start = half * layout.head_dim * LANES;
+            let asking = Along(next[0].wrapping_add(start * size_of::<E>()));
+            tile(
+                (q, layout.head_dim),
+                ([keys.add(start)], LANES),
                 layout.head_dim,
                 &mut scores,
+                asking,
             );
             for (r, mut score) in scores[0].into_iter().enumerate() {
                 if E::SCALED {
@@ -376,17 +340,12 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
         }
         let values = page.add(layout.values(layer, head)).cast::<E>();
         let out = &mut state.out[index * layout.padded_dim..];
-        if seen.iter().all(|s| *s == (0..PAGE_POSITIONS)) {
-            add_values::<L, E, R>((job, ahead), &weights, &corrections, values, out);
-        } else {
-            if let Some(next) = ahead {
-                job.ask_for_values(next, Part::WHOLE);
-            }
-            for r in 0..R {
-                let out = &mut out[r * layout.padded_dim..];
-                add_seen::<L, E>(layout, &weights[r], &seen[r], corrections[r], values, out);
-            }
-        }
+        let weighted = Weighted {
+            weights: &weights,
+            corrections: &corrections,
+            seen: &seen,
+        };
+        add_values::<L, E, R>(layout, weighted, (values, next[1]), out);
     }
     R
 }
@@ -399,7 +358,7 @@ unsafe fn attend<L: Lanes, E: Stored, const R: usize>(
 #[inline(always)]
 unsafe fn soften<L: Lanes>(
     scores: &mut [f32; PAGE_POSITIONS],
-    seen: &std::ops::Range<usize>,
+    seen: &Range<usize>,
     max: &mut f32,
     sums: &mut [f32],
 ) -> f32 {
@@ -451,39 +410,69 @@ unsafe fn rescale<L: Lanes>(weights: &mut [f32; PAGE_POSITIONS], scales: *const 
     }
 }
 
-/// Adds a whole tile of values for `R` vectors, and asks for those of the tile `ahead` meanwhile.
+/// By how much values of a tile count for `R` vectors, and what was added before.
+struct Weighted<'a, const R: usize> {
+    weights: &'a [[f32; PAGE_POSITIONS]; R],
+    corrections: &'a [f32; R],
+    seen: &'a [Range<usize>; R],
+}
+
+/// Adds a tile of values for `R` vectors, and asks for those at `next` meanwhile.
 ///
 /// # Safety
-/// As for [`attend`]; `values` has 32 rows of `padded_dim`, `out` `R` rows of it.
+/// As for [`attend`]; `values` has 32 rows of `padded_dim`, `out` `R` rows of it, and what is seen lies inside.
 #[inline(always)]
 unsafe fn add_values<L: Lanes, E: Stored, const R: usize>(
-    (job, ahead): (&Job<'_>, Option<usize>),
-    weights: &[[f32; PAGE_POSITIONS]; R],
-    corrections: &[f32; R],
-    values: *const E,
+    layout: &PageLayout,
+    weighted: Weighted<'_, R>,
+    (values, next): (*const E, *const u8),
     out: &mut [f32],
 ) {
-    let padded = job.shape.layout.padded_dim;
+    let seen = weighted.seen;
+    // As those of one row do, and all of a tile that was full before.
+    if seen.iter().all(|s| *s == seen[0]) {
+        // SAFETY: the caller's.
+        return unsafe { add_together::<L, E, R>(layout, weighted, (values, next), out) };
+    }
+    for (r, seen) in seen.iter().enumerate() {
+        let out = &mut out[r * layout.padded_dim..];
+        let (weights, correction) = (&weighted.weights[r], weighted.corrections[r]);
+        // SAFETY: the caller's.
+        unsafe { add_seen::<L, E>(layout, weights, seen, correction, values, out) };
+    }
+}
+
+/// As [`add_values`], for vectors that see the same.
+///
+/// # Safety
+/// As for [`add_values`].
+#[inline(always)]
+unsafe fn add_together<L: Lanes, E: Stored, const R: usize>(
+    layout: &PageLayout,
+    weighted: Weighted<'_, R>,
+    (values, next): (*const E, *const u8),
+    out: &mut [f32],
+) {
+    let padded = layout.padded_dim;
+    let seen = &weighted.seen[0];
     for d in (0..padded).step_by(LANES) {
-        if let Some(next) = ahead {
-            job.ask_for_values(next, Part::new(d / LANES, padded / LANES));
-        }
         // SAFETY: the caller's; `d + 16 <= padded`.
         unsafe {
             let mut sums = [[L::splat(0.0); R]];
-            let weights = weights.as_ptr().cast::<f32>();
-            let values = values.add(d);
-            tile::<L, E, R, 1, false>(
-                weights,
-                PAGE_POSITIONS,
-                [values],
-                padded,
-                PAGE_POSITIONS,
+            let weights = weighted.weights.as_ptr().cast::<f32>().add(seen.start);
+            let first = seen.start * padded + d;
+            let asking = Along(next.wrapping_add(first * size_of::<E>()));
+            tile(
+                (weights, PAGE_POSITIONS),
+                ([values.add(first)], padded),
+                seen.len(),
                 &mut sums,
+                asking,
             );
             for (r, sum) in sums[0].into_iter().enumerate() {
                 let out = out[r * padded + d..][..LANES].as_mut_ptr();
-                L::load(out).fma(L::splat(corrections[r]), sum).store(out);
+                let correction = L::splat(weighted.corrections[r]);
+                L::load(out).fma(correction, sum).store(out);
             }
         }
     }
@@ -497,7 +486,7 @@ unsafe fn add_values<L: Lanes, E: Stored, const R: usize>(
 unsafe fn add_seen<L: Lanes, E: Stored>(
     layout: &PageLayout,
     weights: &[f32; PAGE_POSITIONS],
-    seen: &std::ops::Range<usize>,
+    seen: &Range<usize>,
     correction: f32,
     values: *const E,
     out: &mut [f32],
@@ -512,7 +501,14 @@ unsafe fn add_seen<L: Lanes, E: Stored>(
         unsafe {
             let mut sum = [[L::splat(0.0)]];
             let values = [values.add(seen.start * padded + d)];
-            tile::<L, E, 1, 1, false>(weights.as_ptr(), 0, values, padded, weights.len(), &mut sum);
+            let weights = (weights.as_ptr(), seen.len());
+            tile(
+                (weights.0, 0),
+                (values, padded),
+                weights.1,
+                &mut sum,
+                Nothing,
+            );
             let out = out[d..][..LANES].as_mut_ptr();
             L::load(out).fma(L::splat(correction), sum[0][0]).store(out);
         }

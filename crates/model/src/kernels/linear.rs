@@ -12,6 +12,7 @@
 pub(crate) mod compact;
 mod compact_rows;
 mod target;
+mod tile;
 
 use std::ops::Range;
 
@@ -20,16 +21,14 @@ use skein_weights::{BlockFormat, Dtype};
 use self::compact::{CompactMatrix, CompactPacker};
 use self::compact_rows::compact_rows;
 pub(crate) use self::target::{Epilogue, Finished, PART, PART_PANELS, Target};
+pub(crate) use self::tile::{Along, Asking, NextRun, Nothing, RUN, Weight, tile};
 use super::quantised;
 use super::quantised::activations::Activations;
 use super::quantised::packed::{BlockMatrix, BlockPacker};
-use crate::lanes::{InstructionSet, LANES, Lanes, bf16_place, dispatch, prefetch};
-use crate::memory::{Buffer, CACHE_LINE, Plain, SharedMut};
+use crate::lanes::{InstructionSet, LANES, Lanes, dispatch};
+use crate::memory::{Buffer, Plain, SharedMut};
 use crate::pool::{Ahead, Pool};
 
-/// Steps between additions to the running total: eight times less rounding error than one long
-/// sum, at no cost.
-pub(crate) const RUN: usize = 64;
 /// Steps of `k` handled at a time for many rows; a multiple of [`RUN`], so that the cut is
 /// invisible. Four panels of it (128 KiB as f32) stay in the second-level cache.
 const STEP: usize = 512;
@@ -431,142 +430,6 @@ macro_rules! by_height {
 }
 pub(crate) use by_height;
 
-/// A stored weight.
-pub(crate) trait Weight: Copy {
-    /// Where lane `lane` of sixteen is stored.
-    fn place(lane: usize) -> usize;
-    /// The value, exactly.
-    fn widen(self) -> f32;
-    /// Sixteen of them, as [`Self::place`] says.
-    ///
-    /// # Safety
-    /// As for [`Lanes`].
-    unsafe fn lanes<L: Lanes>(from: *const Self) -> L;
-}
-
-impl Weight for f32 {
-    #[inline(always)]
-    fn place(lane: usize) -> usize {
-        lane
-    }
-
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        self
-    }
-
-    #[inline(always)]
-    unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
-        // SAFETY: the caller's.
-        unsafe { L::load(from) }
-    }
-}
-
-/// `bf16`.
-impl Weight for u16 {
-    #[inline(always)]
-    fn place(lane: usize) -> usize {
-        bf16_place(lane)
-    }
-
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from_bits(u32::from(self) << 16)
-    }
-
-    #[inline(always)]
-    unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
-        // SAFETY: the caller's.
-        unsafe { L::load_bf16(from) }
-    }
-}
-
-/// Keys and values rounded to bytes; their scales are somebody else's.
-impl Weight for i8 {
-    #[inline(always)]
-    fn place(lane: usize) -> usize {
-        lane
-    }
-
-    #[inline(always)]
-    fn widen(self) -> f32 {
-        f32::from(self)
-    }
-
-    #[inline(always)]
-    unsafe fn lanes<L: Lanes>(from: *const Self) -> L {
-        // SAFETY: the caller's.
-        unsafe { L::load_i8(from) }
-    }
-}
-
-/// The inner loop: `total[p][r] += runs of x[r][..count] * w[p][..count]` for `R` rows and 16
-/// outputs of each of `P` panels.
-///
-/// `stride` is the distance between consecutive `k` in `w`; `x` rows are `x_stride` apart. `FRESH`: the weights come
-/// from memory, each panel one stream.
-///
-/// # Safety
-/// As for [`Lanes`]; `x` has `R` rows of `count` values, each of `w` has `count` steps of 16.
-#[inline(always)]
-pub(crate) unsafe fn tile<
-    L: Lanes,
-    W: Weight,
-    const R: usize,
-    const P: usize,
-    const FRESH: bool,
->(
-    x: *const f32,
-    x_stride: usize,
-    w: [*const W; P],
-    stride: usize,
-    count: usize,
-    total: &mut [[L; R]; P],
-) {
-    // SAFETY: indices stay below `R`, `count` and `stride * count`, as the caller promises.
-    unsafe {
-        let mut start = 0;
-        while start < count {
-            let end = (start + RUN).min(count);
-            if FRESH {
-                for w in w {
-                    // Those of the next run.
-                    let from = w.wrapping_add((start + RUN) * stride).cast::<u8>();
-                    for line in (0..RUN * stride * size_of::<W>()).step_by(CACHE_LINE) {
-                        prefetch(from.wrapping_add(line));
-                    }
-                }
-            }
-            let mut sum = [[L::splat(0.0); R]; P];
-            let mut k = start;
-            while k < end {
-                let mut p = 0;
-                while p < P {
-                    let weights = W::lanes::<L>(w[p].add(k * stride));
-                    let mut r = 0;
-                    while r < R {
-                        let value = L::splat(*x.add(r * x_stride + k));
-                        sum[p][r] = value.fma(weights, sum[p][r]);
-                        r += 1;
-                    }
-                    p += 1;
-                }
-                k += 1;
-            }
-            let mut p = 0;
-            while p < P {
-                let mut r = 0;
-                while r < R {
-                    total[p][r] = total[p][r].add(sum[p][r]);
-                    r += 1;
-                }
-                p += 1;
-            }
-            start = end;
-        }
-    }
-}
-
 /// All rows over each panel: the weights stream through once, from memory.
 ///
 /// # Safety
@@ -644,9 +507,9 @@ unsafe fn rows_of_panels<L: Lanes, W: Weight + Plain, const R: usize, const P: u
         // Several panels are several streams, and the processor follows them by itself; asking for the lines of all
         // of them at once costs a fifth of the speed.
         if P == 1 {
-            tile::<L, W, R, P, true>(x, inputs, w, LANES, inputs, &mut total);
+            tile((x, inputs), (w, LANES), inputs, &mut total, NextRun);
         } else {
-            tile::<L, W, R, P, false>(x, inputs, w, LANES, inputs, &mut total);
+            tile((x, inputs), (w, LANES), inputs, &mut total, Nothing);
         }
         for (p, total) in total.into_iter().enumerate() {
             for (r, total) in total.into_iter().enumerate() {
@@ -778,7 +641,7 @@ unsafe fn stored_tile<L: Lanes, const R: usize>(
         for (r, total) in total[0].iter_mut().enumerate() {
             *total = L::load(totals.add(r * LANES));
         }
-        tile::<L, f32, R, 1, false>(x, x_stride, [w], LANES, count, &mut total);
+        tile((x, x_stride), ([w], LANES), count, &mut total, Nothing);
         for (r, total) in total[0].into_iter().enumerate() {
             total.store(totals.add(r * LANES));
         }
