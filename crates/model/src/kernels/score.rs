@@ -167,7 +167,12 @@ unsafe fn collect_body<L: Lanes>(to: &mut Candidates, start: u32, values: &[f32]
             max.largest()
         };
         if largest >= to.floor {
-            to.take(place, block);
+            for (values, place) in block.chunks_exact(LANES).zip((place..).step_by(LANES)) {
+                // SAFETY: whole lanes.
+                if unsafe { L::load(values.as_ptr()).largest() } >= to.floor {
+                    to.take(place, values);
+                }
+            }
         }
         place += block.len() as u32;
     }
