@@ -15,9 +15,9 @@
 //! Measured on one core of a Zen 5 guest (by instructions alone 200 GFLOP/s of floats and 800 GOP/s of bytes; 640 with
 //! the scales), `--quick`: 512 rows of q8 571 and of q4 572 GOP/s (89 % of what scales leave), of bf16 172 (86 %); 8 rows 593, 704
 //! and 214; one row of q8 95 and of q4 93 GiB/s, of bf16 40, which come from the last-level cache. Attention of 512 rows 121
-//! GFLOP/s (60 %); of one row 32 GiB/s over 512 positions, and 15 over 4,096,
-//! where keys and values come from memory (bytes: 10 and 10). A tile's successor is asked for by parts, all of it at
-//! once gave 10.5; two tiles ahead, or into the second-level cache, 13 to 14. RMSNorm 5.2, gated SiLU 3.9 and scores 1.6 thousand million values a second.
+//! GFLOP/s (60 %); of one row 31 GiB/s over 190 positions, 35 over 512, and 24 over 4,096, where keys and values come from
+//! memory (bytes: 8, 10 and 10). A line of a tile's successor is asked for in each step; by parts of 32 to 64 lines it
+//! was 28, 32 and 15. RMSNorm 5.2, gated SiLU 3.9 and scores 2.7 thousand million values a second.
 //!
 //! `cargo bench -p skein-model --features probe --bench kernels -- [filter]`, with one thread.
 #![allow(missing_docs, reason = "made by a macro")]

@@ -10,6 +10,7 @@ mod place;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +57,7 @@ struct Call {
     /// Counts pieces of work; a change tells workers that `work` is new.
     epoch: AtomicUsize,
     /// The work of the current epoch, its lifetime erased: see [`Pool::run`].
-    work: UnsafeCell<Option<Work<'static>>>,
+    work: UnsafeCell<Work<'static>>,
     /// What is read after it.
     ahead: Announced,
     /// Whether no work is to be expected soon: workers park without spinning.
@@ -67,8 +68,6 @@ struct Call {
 // SAFETY: `work` is written by the one caller at a time between two epochs, and read by workers that have claimed their
 // part of the current one, whom the caller waits for before it goes on. The rest is atomic.
 unsafe impl Sync for Call {}
-// SAFETY: work may be called from any thread.
-unsafe impl Send for Call {}
 
 /// What is known of a worker, in cache lines of its own.
 #[repr(align(128))]
@@ -125,7 +124,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             call: Call {
                 epoch: AtomicUsize::new(0),
-                work: UnsafeCell::new(None),
+                work: UnsafeCell::new(&|_| ()),
                 ahead: Announced::default(),
                 resting: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
@@ -152,8 +151,8 @@ impl Pool {
         }
     }
 
-    /// Says what is read after the next piece of work, so that threads fetch the beginning of it while they wait for
-    /// others. It holds until something else is said.
+    /// Says what is read after what comes now, so that threads fetch the beginning of it while they wait for others. It holds
+    /// until something else is said.
     pub(crate) fn announce(&self, ahead: Option<Ahead>) {
         self.announced.set(ahead);
     }
@@ -205,8 +204,8 @@ impl Pool {
         // for that store, also when a part panics. So `work` outlives each use.
         let erased = unsafe { std::mem::transmute::<Work<'a>, Work<'static>>(work) };
         // SAFETY: as is said at `Call`: nothing else runs, and no part of an earlier epoch is left to claim.
-        unsafe { *call.work.get() = Some(erased) };
-        call.ahead.set(self.announced.get());
+        unsafe { *call.work.get() = erased };
+        call.ahead.set(Some(self.announced.get()));
         call.resting.store(false, Ordering::Relaxed);
         let epoch = call.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         self.wake();
@@ -231,14 +230,13 @@ impl Pool {
 
     /// Splits `0..count` into one contiguous range per thread, as even as can be, and calls
     /// `work` with each thread's range.
-    pub fn split(&self, count: usize, work: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
-        let threads = self.threads();
+    pub fn split(&self, count: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
         if count <= 1 {
             // Not worth waking anybody.
             return (0..count).for_each(|_| work(0..1));
         }
         self.run(&|index| {
-            let range = count * index / threads..count * (index + 1) / threads;
+            let range = part(count, index, self.threads());
             if !range.is_empty() {
                 work(range);
             }
@@ -256,11 +254,12 @@ impl Pool {
         let guard = lock(&self.running);
         for (thread, cursor) in self.cursors.iter().enumerate() {
             // Nobody else looks before the work begins, which all threads learn of by a stronger operation.
-            cursor.0.store(count * thread / threads, Ordering::Relaxed);
+            let start = part(count, thread, threads).start;
+            cursor.0.store(start, Ordering::Relaxed);
         }
         self.run_alone(guard, &|own| {
             for thread in (own..threads).chain(0..own) {
-                let end = count * (thread + 1) / threads;
+                let end = part(count, thread, threads).end;
                 let take = || self.cursors[thread].0.fetch_add(1, Ordering::Relaxed);
                 std::iter::repeat_with(take)
                     .take_while(|item| *item < end)
@@ -270,12 +269,7 @@ impl Pool {
     }
 
     /// As [`Self::each`], for runs of up to `grain` of `0..count`, shorter ones where threads would go without.
-    pub fn spread(
-        &self,
-        count: usize,
-        grain: usize,
-        work: &(dyn Fn(std::ops::Range<usize>) + Sync),
-    ) {
+    pub fn spread(&self, count: usize, grain: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
         let grain = grain.min(count / self.threads()).max(1);
         self.each(count.div_ceil(grain), &|index| {
             work(index * grain..count.min((index + 1) * grain));
@@ -299,6 +293,12 @@ impl Drop for Pool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread's part of `0..count`, as even as can be.
+fn part(count: usize, thread: usize, threads: usize) -> Range<usize> {
+    let start = |thread: usize| count.saturating_mul(thread) / threads.max(1);
+    start(thread)..start(thread + 1)
 }
 
 fn wait_until_finished(member: &Member, epoch: usize, fetch: &mut Fetch) {
@@ -325,9 +325,7 @@ fn worker(shared: &Shared, index: usize) {
         if member.claim(seen) {
             // SAFETY: as is said at `Call`: this part of the current epoch is now this thread's.
             let work = unsafe { *shared.call.work.get() };
-            if let Some(work) = work {
-                shared.take_part(work, index + 1);
-            }
+            shared.take_part(work, index + 1);
             member.finished.store(seen, Ordering::Release);
         }
         // Nobody waits for it now.
@@ -420,6 +418,33 @@ mod tests {
             assert!(caught.is_err());
             pool.run(&|_| ());
         }
+    }
+
+    /// Whatever is announced, nobody reads there.
+    #[test]
+    fn any_address_may_be_announced() {
+        let pool = Pool::new(3);
+        let count = AtomicUsize::new(0);
+        for first in [0, 1, usize::MAX].map(std::ptr::without_provenance) {
+            for shares in [0, 3, usize::MAX] {
+                pool.announce(Some(Ahead {
+                    first,
+                    shares,
+                    share_bytes: usize::MAX / 2,
+                    threads: pool.threads(),
+                }));
+                for _ in 0..20 {
+                    pool.run(&|index| {
+                        // Others wait for this one, and fetch meanwhile.
+                        if index == 1 {
+                            std::thread::sleep(std::time::Duration::from_micros(300));
+                        }
+                        count.fetch_add(1, Ordering::SeqCst);
+                    });
+                }
+            }
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 3 * 3 * 20 * pool.threads());
     }
 
     /// What panics again when it is dropped ends neither a worker nor the caller's wait.

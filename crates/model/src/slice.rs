@@ -168,7 +168,7 @@ pub(crate) struct Layer {
     pub(crate) k_norm: Option<Norm>,
     pub(crate) attn_o: Projection,
     pub(crate) mlp_norm: Norm,
-    /// gate and up one after another, or up alone.
+    /// Sixteen outputs of gate and of up in turn, or up alone.
     pub(crate) up: Projection,
     pub(crate) down: Projection,
     pub(crate) window: Option<usize>,

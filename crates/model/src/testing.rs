@@ -8,7 +8,8 @@ use skein_weights::profile::{Biases, Family, Mlp, NormKind, Positions, RopeScali
 use skein_weights::source::{CanonicalTensor, ReadError, quantise_rows};
 use skein_weights::{BlockFormat, Dtype, Part, Profile, WeightSource};
 
-use crate::kernels::linear::{Finished, Matrix, PART};
+use crate::kernels::linear::{Finished, Matrix, PART_PANELS};
+use crate::lanes::LANES;
 use crate::random;
 
 /// A generator with what tests draw.
@@ -248,6 +249,9 @@ impl CanonicalTensor for RandomTensor {
     }
 }
 
+/// Outputs of a part of a product.
+const PART: usize = PART_PANELS * LANES;
+
 /// Copies the parts of a product as they are finished, each once.
 pub(crate) struct Parts {
     outputs: usize,
@@ -264,11 +268,11 @@ impl Parts {
 
     pub(crate) fn take(&self, mut part: Finished<'_>) {
         let mut copy = self.copy.lock().expect("no panic before");
-        assert!(part.outputs.start.is_multiple_of(PART), "whole parts");
-        let ends = part.outputs.end == self.outputs || part.outputs.end.is_multiple_of(PART);
+        assert!(part.outputs().start.is_multiple_of(PART), "whole parts");
+        let ends = part.outputs().end == self.outputs || part.outputs().end.is_multiple_of(PART);
         assert!(ends, "whole parts");
-        for row in part.rows.clone() {
-            let places = row * self.outputs + part.outputs.start..;
+        for row in part.rows() {
+            let places = row * self.outputs + part.outputs().start..;
             for (place, value) in places.zip(part.row(row)) {
                 let before = copy[place].replace(value.to_bits());
                 assert_eq!(before, None, "each once");

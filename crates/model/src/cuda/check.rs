@@ -157,7 +157,7 @@ impl Multiplied {
         let epilogue = Epilogue {
             bias: self.bias.as_deref(),
             accumulate,
-            then: None,
+            ..Epilogue::STORE
         };
         let x = linear::Rows::new(x, self.matrix.inputs());
         let mut scratch = Activations::default();

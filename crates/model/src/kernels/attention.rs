@@ -17,9 +17,7 @@ mod write;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::kernels::linear::{
-    Along, Asking as _, Machine, NextRun, Nothing, Weight, by_height, tile, tile_height,
-};
+use crate::kernels::linear::{Along, Machine, Weight, ask, by_height, tile, tile_height};
 use crate::kv::{KvFormat, PAGE_POSITIONS, PageLayout};
 use crate::lanes::{self, LANES, Lanes, dispatch};
 use crate::memory::SharedMut;
@@ -251,7 +249,7 @@ unsafe fn stored_item<L: Lanes, E: Stored>(job: &Job<'_>) {
         layout.values(0, 1) - layout.values(0, 0),
     ];
     for (from, bytes) in job.place(first).into_iter().zip(sizes) {
-        NextRun.before_run(from, bytes);
+        ask(from, bytes);
     }
     for tile in first..=last {
         let next = job.place(last.min(tile + 1));
@@ -417,7 +415,7 @@ struct Weighted<'a, const R: usize> {
     seen: &'a [Range<usize>; R],
 }
 
-/// Adds a tile of values for `R` vectors, and asks for those at `next` meanwhile.
+/// Adds a tile of values for `R` vectors, and asks for the same ones at `next` meanwhile.
 ///
 /// # Safety
 /// As for [`attend`]; `values` has 32 rows of `padded_dim`, `out` `R` rows of it, and what is seen lies inside.
@@ -436,9 +434,17 @@ unsafe fn add_values<L: Lanes, E: Stored, const R: usize>(
     }
     for (r, seen) in seen.iter().enumerate() {
         let out = &mut out[r * layout.padded_dim..];
-        let (weights, correction) = (&weighted.weights[r], weighted.corrections[r]);
+        let (weights, correction) = (&weighted.weights[r], &weighted.corrections[r]);
+        if seen.is_empty() {
+            continue;
+        }
+        let one = Weighted {
+            weights: std::array::from_ref(weights),
+            corrections: std::array::from_ref(correction),
+            seen: std::array::from_ref(seen),
+        };
         // SAFETY: the caller's.
-        unsafe { add_seen::<L, E>(layout, weights, seen, correction, values, out) };
+        unsafe { add_together::<L, E, 1>(layout, one, (values, next), out) };
     }
 }
 
@@ -474,43 +480,6 @@ unsafe fn add_together<L: Lanes, E: Stored, const R: usize>(
                 let correction = L::splat(weighted.corrections[r]);
                 L::load(out).fma(correction, sum).store(out);
             }
-        }
-    }
-}
-
-/// Adds the seen part of a tile of values for one vector.
-///
-/// # Safety
-/// As for [`add_values`], for one vector.
-#[inline(always)]
-unsafe fn add_seen<L: Lanes, E: Stored>(
-    layout: &PageLayout,
-    weights: &[f32; PAGE_POSITIONS],
-    seen: &Range<usize>,
-    correction: f32,
-    values: *const E,
-    out: &mut [f32],
-) {
-    if seen.is_empty() {
-        return;
-    }
-    let padded = layout.padded_dim;
-    let weights = &weights[seen.clone()];
-    for d in (0..padded).step_by(LANES) {
-        // SAFETY: the caller's; `seen` lies inside the tile.
-        unsafe {
-            let mut sum = [[L::splat(0.0)]];
-            let values = [values.add(seen.start * padded + d)];
-            let weights = (weights.as_ptr(), seen.len());
-            tile(
-                (weights.0, 0),
-                (values, padded),
-                weights.1,
-                &mut sum,
-                Nothing,
-            );
-            let out = out[d..][..LANES].as_mut_ptr();
-            L::load(out).fma(L::splat(correction), sum[0][0]).store(out);
         }
     }
 }

@@ -20,8 +20,8 @@ use skein_weights::{BlockFormat, Dtype};
 
 use self::compact::{CompactMatrix, CompactPacker};
 use self::compact_rows::compact_rows;
-pub(crate) use self::target::{Epilogue, Finished, PART, PART_PANELS, Target};
-pub(crate) use self::tile::{Along, Asking, NextRun, Nothing, RUN, Weight, tile};
+pub(crate) use self::target::{Epilogue, Finished, PART_PANELS, Target};
+pub(crate) use self::tile::{Along, NextRun, Nothing, RUN, Weight, ask, tile};
 use super::quantised;
 use super::quantised::activations::Activations;
 use super::quantised::packed::{BlockMatrix, BlockPacker};
@@ -129,20 +129,30 @@ impl Matrix {
         }
     }
 
-    /// What threads read first in a product with few rows.
-    pub(crate) fn ahead(&self, threads: usize) -> Ahead {
-        let panels = self.outputs.div_ceil(LANES);
-        let least = if self.format().is_some() { 1 } else { ABREAST };
-        let size = share_panels(panels, threads, least);
+    /// Panels of a share of a product with few rows; `whole`: whole parts.
+    fn share_panels(&self, threads: usize, whole: bool) -> usize {
+        let size = self.outputs.div_ceil(LANES).div_ceil(threads * SHARES);
+        match size / PART_PANELS {
+            // Small blocks may be shared out one panel at a time, floats are walked abreast.
+            0 if self.format().is_some() && !whole => size,
+            groups => groups.max(1) * PART_PANELS,
+        }
+    }
+
+    /// What threads read in a product with few rows; `whole`: somebody comes [after it](Epilogue::then).
+    pub(crate) fn ahead(&self, threads: usize, whole: bool) -> Ahead {
         let (first, panel) = match &self.data {
             Data::F32(data) => (data.as_slice().as_ptr().cast(), 4 * LANES * self.inputs),
             Data::Bf16(data) => (data.as_slice().as_ptr().cast(), 2 * LANES * self.inputs),
             Data::Compact(data) => data.panels(),
             Data::Blocks(data) => (data.panel(0), data.panel_bytes()),
         };
+        let size = self.share_panels(threads, whole);
         Ahead {
             first,
-            step: panels.div_ceil(size) / threads * size * panel,
+            shares: self.outputs.div_ceil(LANES).div_ceil(size.max(1)),
+            share_bytes: size * panel,
+            threads,
         }
     }
 
@@ -289,44 +299,45 @@ pub(crate) fn linear(
     out: &mut [f32],
 ) {
     let Machine { pool, set } = machine;
+    let size = w.share_panels(pool.threads(), epilogue.then.is_some());
     match (&w.data, x) {
         (Data::Blocks(w), Operand::Quantised(x)) => {
             let target = Target::new(x.rows(), w.outputs(), epilogue, out);
-            quantised::product(pool, set, x, w, &target)
+            pool.announce(epilogue.ahead);
+            quantised::product(machine, x, w, &target, size)
         }
         (Data::Blocks(w), Operand::Values(x, room)) => {
             assert_eq!(x.width, w.inputs(), "inputs match");
             let target = Target::new(x.count, w.outputs(), epilogue, out);
             room.quantise(pool, set, w.format(), x);
-            quantised::product(pool, set, room, w, &target)
+            pool.announce(epilogue.ahead);
+            quantised::product(machine, room, w, &target, size)
         }
         (_, Operand::Values(x, _)) => {
             assert_eq!(x.width, w.inputs, "inputs match");
             let target = Target::new(x.count, w.outputs, epilogue, out);
-            product_of_floats(machine, x, w, &target)
+            pool.announce(epilogue.ahead);
+            product_of_floats(machine, x, w, &target, size)
         }
-        (_, Operand::Quantised(_)) => unreachable!("the format is that of the weights"),
+        (_, Operand::Quantised(_)) => unreachable!("rows are quantised for weights in blocks"),
     }
 }
 
-/// Panels of a share of a product with few rows: whole groups of those that are walked abreast, or `least` where
-/// there are too few.
-pub(crate) fn share_panels(panels: usize, threads: usize, least: usize) -> usize {
-    let size = panels.div_ceil(threads * SHARES);
-    match size / ABREAST {
-        0 => size.max(least),
-        groups => groups * ABREAST,
-    }
-}
-
+/// `size`: panels of a share, if there are few rows.
 fn product_of_floats(
     Machine { pool, set }: Machine<'_>,
     x: Rows<'_>,
     w: &Matrix,
     target: &Target<'_>,
+    size: usize,
 ) {
+    const { assert!(PART_PANELS.is_multiple_of(ABREAST)) };
+    if x.count == 0 {
+        return;
+    }
     let panels = w.outputs.div_ceil(LANES);
-    let share = |range: Range<usize>| {
+    let share = |shares: Range<usize>, size: usize| {
+        let range = shares.start * size..panels.min(shares.end * size);
         let job = Job {
             x,
             w,
@@ -341,17 +352,13 @@ fn product_of_floats(
             target.finish(0..x.count, range);
         }
     };
-    let some = |range: Range<usize>, size: usize| {
-        share(range.start * size..panels.min(range.end * size));
-    };
-    const { assert!(PART_PANELS.is_multiple_of(ABREAST)) };
     if x.count >= BLOCKED_ROWS {
-        return pool.split(panels.div_ceil(PART_PANELS), &|range| {
-            some(range, PART_PANELS)
-        });
+        let size = if target.is_followed() { PART_PANELS } else { 1 };
+        return pool.split(panels.div_ceil(size), &|shares| share(shares, size));
     }
-    let size = target.whole_parts(share_panels(panels, pool.threads(), ABREAST));
-    pool.each(panels.div_ceil(size), &|index| some(index..index + 1, size));
+    pool.each(panels.div_ceil(size), &|index| {
+        share(index..index + 1, size)
+    });
 }
 
 /// One thread's share of a product: panels `first..last`.

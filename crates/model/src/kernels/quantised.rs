@@ -16,9 +16,8 @@ use skein_weights::BlockFormat;
 use self::activations::Activations;
 use self::integers::{Eight, Form, Four, Integers, MAX_HEIGHT, dispatch_integers};
 use self::packed::{BlockMatrix, SCALES_BYTES};
-use super::linear::{PART_PANELS, Target, by_height, share_panels};
+use super::linear::{Machine, PART_PANELS, Target, by_height};
 use crate::lanes::{InstructionSet, LANES, Lanes, prefetch, prefetch_once};
-use crate::pool::Pool;
 
 /// From this many rows on, work is blocked.
 pub(crate) const MANY_ROWS: usize = 17;
@@ -34,20 +33,19 @@ const CHUNK_BYTES: usize = 18 << 10;
 /// How far ahead weights are asked for, in bytes: a quarter of a microsecond where a core reads fastest.
 const AHEAD: usize = 8192;
 
-/// `target = x * w^T`, threads sharing the outputs.
+/// `target = x * w^T`, threads sharing the outputs; `size`: panels of a share, if there are few rows.
 ///
 /// # Panics
 /// If the shapes do not match: the caller's own code fixes them.
 pub(crate) fn product(
-    pool: &Pool,
-    set: InstructionSet,
+    Machine { pool, set }: Machine<'_>,
     x: &Activations,
     w: &BlockMatrix,
     target: &Target<'_>,
+    size: usize,
 ) {
     x.check(set, w);
     let (panels, tiles) = (w.panels(), x.tiles());
-    let size = target.whole_parts(share_panels(panels, pool.threads(), 1));
     // Many rows are shared out as well; those of the same panels follow each other.
     let (size, height) = match x.rows() < MANY_ROWS {
         true => (size, tiles),
@@ -293,6 +291,7 @@ unsafe fn run<I: Integers, F: Form, const R: usize, const P: usize, const FRESH:
 }
 
 const _: () = assert!(SCALES_BYTES == 2 * LANES);
+const _: () = assert!(PANELS.is_multiple_of(PART_PANELS));
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use super::part;
 use crate::lanes::prefetch_near;
 use crate::memory::CACHE_LINE;
 
@@ -15,51 +16,73 @@ const BYTES: usize = 128 << 10;
 /// Lines fetched between two looks at whether there is work.
 const LINES: usize = 4;
 
-/// What threads read next, each from a place of its own.
+/// What threads read next: shares that lie one after another, of which each thread has a part, as [`super::Pool::each`] deals
+/// them out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ahead {
-    /// Where the first thread begins.
+    /// Where the first share begins.
     pub(crate) first: *const u8,
-    /// From there to where the second one does, and so on.
-    pub(crate) step: usize,
+    pub(crate) shares: usize,
+    pub(crate) share_bytes: usize,
+    pub(crate) threads: usize,
 }
 
-/// An [`Ahead`] or nothing, for others to read. What is read while it changes may be half of each: then memory is fetched
+// SAFETY: nobody reads or writes there: the processor is asked to fetch it, which any address is good for.
+unsafe impl Send for Ahead {}
+// SAFETY: as above.
+unsafe impl Sync for Ahead {}
+
+impl Ahead {
+    /// What there is to fetch for a thread.
+    fn fetch(self, thread: usize) -> Fetch {
+        let own = part(self.shares, thread, self.threads);
+        let bytes = own.len().saturating_mul(self.share_bytes);
+        Fetch {
+            next: self
+                .first
+                .wrapping_add(own.start.wrapping_mul(self.share_bytes)),
+            left: bytes.min(BYTES).div_ceil(CACHE_LINE),
+        }
+    }
+}
+
+/// An [`Ahead`] or nothing, for others to read. What is read while it changes may be of both: then memory is fetched
 /// that nobody wants.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
     first: AtomicPtr<u8>,
-    step: AtomicUsize,
+    shares: AtomicUsize,
+    share_bytes: AtomicUsize,
+    threads: AtomicUsize,
 }
 
 impl Announced {
     pub(super) fn set(&self, ahead: Option<Ahead>) {
-        let (first, step) = match ahead {
-            Some(Ahead { first, step }) => (first.cast_mut(), step),
-            None => (ptr::null_mut(), 0),
+        let nothing = Ahead {
+            first: ptr::null(),
+            shares: 0,
+            share_bytes: 0,
+            threads: 0,
         };
-        self.first.store(first, Ordering::Relaxed);
-        self.step.store(step, Ordering::Relaxed);
+        let ahead = ahead.unwrap_or(nothing);
+        self.first.store(ahead.first.cast_mut(), Ordering::Relaxed);
+        self.shares.store(ahead.shares, Ordering::Relaxed);
+        self.share_bytes.store(ahead.share_bytes, Ordering::Relaxed);
+        self.threads.store(ahead.threads, Ordering::Relaxed);
     }
 
-    pub(super) fn get(&self) -> Option<Ahead> {
-        let first = self.first.load(Ordering::Relaxed).cast_const();
-        let step = self.step.load(Ordering::Relaxed);
-        (!first.is_null()).then_some(Ahead { first, step })
+    pub(super) fn get(&self) -> Ahead {
+        Ahead {
+            first: self.first.load(Ordering::Relaxed).cast_const(),
+            shares: self.shares.load(Ordering::Relaxed),
+            share_bytes: self.share_bytes.load(Ordering::Relaxed),
+            threads: self.threads.load(Ordering::Relaxed),
+        }
     }
 
     /// What there is to fetch for a thread.
     pub(super) fn fetch(&self, thread: usize) -> Fetch {
-        match self.get() {
-            Some(Ahead { first, step }) => Fetch {
-                next: first.wrapping_add(step.wrapping_mul(thread)),
-                left: BYTES / CACHE_LINE,
-            },
-            None => Fetch {
-                next: ptr::null(),
-                left: 0,
-            },
-        }
+        self.get().fetch(thread)
     }
 }
 
@@ -81,5 +104,31 @@ impl Fetch {
             self.next = self.next.wrapping_add(CACHE_LINE);
         }
         self.left -= count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each thread fetches from where it begins to work, and no more than is its own.
+    #[test]
+    fn threads_fetch_their_own_part() {
+        for threads in [1, 2, 3, 7] {
+            for shares in [0, 1, 5, 14, 51] {
+                let ahead = Ahead {
+                    first: ptr::null(),
+                    shares,
+                    share_bytes: 10 * CACHE_LINE,
+                    threads,
+                };
+                for thread in 0..threads {
+                    let (fetch, own) = (ahead.fetch(thread), part(shares, thread, threads));
+                    assert_eq!(fetch.next.addr(), own.start * ahead.share_bytes);
+                }
+                let lines: usize = (0..threads).map(|thread| ahead.fetch(thread).left).sum();
+                assert_eq!(lines, 10 * shares, "all of it, none twice");
+            }
+        }
     }
 }

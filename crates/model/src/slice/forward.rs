@@ -12,7 +12,9 @@ use crate::kernels::linear::{Epilogue, Finished, Machine, Matrix, Operand, Rows,
 use crate::kernels::quantised::activations::{Activations, Filling};
 use crate::kernels::{pointwise, score};
 use crate::kv::{KvPages, PageLayout};
+use crate::lanes::LANES;
 use crate::memory::{Scratch, SharedMut};
+use crate::pool::Ahead;
 use crate::rope;
 
 /// Rows of logits held at a time: a whole vocabulary each.
@@ -109,7 +111,7 @@ struct Activated<'a> {
     values: SharedMut<f32>,
     /// Of a row.
     width: usize,
-    filling: Option<&'a Filling>,
+    filling: Option<&'a Filling<'a>>,
 }
 
 impl SliceModel {
@@ -136,7 +138,8 @@ impl SliceModel {
         for (index, layer) in self.layers.iter().enumerate() {
             self.attend(values, layer, self.shape(kv, index, layer), batch);
             let next = self.layers.get(index + 1).map(|layer| &layer.qkv.weight);
-            let next = next.or(self.head.as_ref().map(|head| &head.weight));
+            let head = self.head.as_ref().filter(|_| !batch.wanted.is_empty());
+            let next = next.or(head.map(|head| &head.weight));
             self.feed_forward(values, layer, next);
         }
         let output = match &self.head {
@@ -166,10 +169,9 @@ impl SliceModel {
         }
     }
 
-    /// Says what is read after the next product.
-    fn announce(&self, weights: Option<&Matrix>) {
-        let threads = self.pool.threads();
-        self.pool.announce(weights.map(|w| w.ahead(threads)));
+    /// What threads read in a product with some weights; `whole`: somebody comes after it.
+    fn ahead(&self, weights: &Matrix, whole: bool) -> Option<Ahead> {
+        Some(weights.ahead(self.pool.threads(), whole))
     }
 
     fn check(
@@ -278,9 +280,9 @@ impl SliceModel {
         let qkv = work.qkv.resize(rows * outputs);
         let store = Epilogue {
             bias: layer.qkv.bias.as_deref(),
+            ahead: self.ahead(&layer.attn_o.weight, false),
             ..Epilogue::STORE
         };
-        self.announce(Some(&layer.attn_o.weight));
         linear(
             self.machine(),
             Operand::Values(Rows::new(normed, width), &mut work.quantised),
@@ -296,10 +298,10 @@ impl SliceModel {
         attention::attention(self.machine(), shape, cut, &work.queries, attended);
         let add = Epilogue {
             bias: layer.attn_o.bias.as_deref(),
+            ahead: self.ahead(&layer.up.weight, true),
             ..Epilogue::ADD
         };
         let x = Rows::new(attended, query_width);
-        self.announce(Some(&layer.up.weight));
         linear(
             self.machine(),
             Operand::Values(x, &mut work.quantised),
@@ -371,35 +373,42 @@ impl SliceModel {
         pointwise::norm(&self.pool, self.set, &layer.mlp_norm, &work.hidden, normed);
         let (up, down) = (&layer.up.weight, &layer.down.weight);
         let inner = down.inputs();
+        let expected = match self.profile.mlp {
+            Mlp::GatedSilu => 2 * inner.next_multiple_of(LANES),
+            Mlp::GeluTanh => inner,
+        };
+        assert_eq!(up.outputs(), expected, "what goes up comes down");
         let activated = work.activated.resize(rows * inner);
         let shape = [rows, inner];
-        let filling = |format| work.filled.begin(self.set, format, shape);
-        let filling = down.format().map(filling);
+        let filling = match down.format() {
+            Some(format) => Some(work.filled.begin(self.set, format, shape)),
+            None => None,
+        };
         let to = Activated {
             values: SharedMut::new(activated),
             width: inner,
             filling: filling.as_ref(),
         };
-        // SAFETY: memory for these rows is borrowed until the product is done.
+        // SAFETY: memory for these rows is borrowed until the product is done; its parts are disjoint.
         let activate = |part: Finished<'_>| unsafe { self.activate(part, &to) };
         let store = Epilogue {
             bias: layer.up.bias.as_deref(),
+            ahead: self.ahead(down, false),
             then: Some(&activate),
             ..Epilogue::STORE
         };
         let x = Operand::Values(Rows::new(normed, width), &mut work.quantised);
         let wide = work.wide.resize(rows * up.outputs());
-        self.announce(Some(down));
         linear(self.machine(), x, up, store, wide);
         let add = Epilogue {
             bias: layer.down.bias.as_deref(),
+            ahead: next.and_then(|next| self.ahead(next, false)),
             ..Epilogue::ADD
         };
         let x = match filling {
             Some(_) => Operand::Quantised(&work.filled),
             None => Operand::Values(Rows::new(activated, inner), &mut work.quantised),
         };
-        self.announce(next);
         linear(self.machine(), x, down, add, &mut work.hidden);
     }
 
@@ -412,9 +421,9 @@ impl SliceModel {
             Mlp::GatedSilu => 2,
             Mlp::GeluTanh => 1,
         };
-        let first = part.outputs.start / inputs;
-        let last = to.width.min(part.outputs.end / inputs);
-        for row in part.rows.clone() {
+        let first = part.outputs().start / inputs;
+        let last = to.width.min(part.outputs().end / inputs);
+        for row in part.rows() {
             let x = part.row(row);
             // SAFETY: the caller's; `self.set` was detected.
             unsafe {
@@ -426,7 +435,7 @@ impl SliceModel {
             }
         }
         if let Some(filling) = to.filling {
-            for tile in filling.tiles_of(part.rows) {
+            for tile in filling.tiles_of(part.rows()) {
                 let blocks = first / BLOCK..last.div_ceil(BLOCK);
                 // SAFETY: the caller's: parts are of whole blocks, and rows of a product those of whole tiles.
                 unsafe { filling.fill(to.values.pointer(), tile, blocks) };
@@ -442,6 +451,11 @@ impl SliceModel {
     ) -> Result<Vec<Scores>, ForwardError> {
         let width = self.profile.hidden as usize;
         let vocabulary = head.weight.outputs();
+        let first = self.layers.first();
+        let store = Epilogue {
+            ahead: first.and_then(|layer| self.ahead(&layer.qkv.weight, false)),
+            ..Epilogue::STORE
+        };
         let mut list = Vec::with_capacity(batch.wanted.len());
         for block in batch.wanted.chunks(LOGIT_ROWS) {
             let picked = work.picked.resize(block.len() * width);
@@ -451,12 +465,11 @@ impl SliceModel {
             let normed = work.normed.resize(work.picked.len());
             pointwise::norm(&self.pool, self.set, &head.norm, &work.picked, normed);
             let logits = work.logits.resize(block.len() * vocabulary);
-            self.announce(self.layers.first().map(|layer| &layer.qkv.weight));
             linear(
                 self.machine(),
                 Operand::Values(Rows::new(normed, width), &mut work.quantised),
                 &head.weight,
-                Epilogue::STORE,
+                store,
                 logits,
             );
             for ((row, segment), logits) in block.iter().zip(logits.chunks(vocabulary)) {

@@ -225,7 +225,7 @@ impl<'a> Loader<'a> {
         let biases = names.iter().map(|[_, name]| self.values(part, name));
         let biases = biases.collect::<Result<Vec<_>, _>>()?;
         let mut bias = vec![0.0; weight.outputs()];
-        for run in order.runs(&sources, [0, weight.outputs()]) {
+        for run in order.runs(&rows_of(&sources), [0, weight.outputs()]) {
             bias[run.at..][..run.rows.len()].copy_from_slice(&biases[run.source][run.rows]);
         }
         Ok(Projection {
@@ -236,7 +236,7 @@ impl<'a> Loader<'a> {
 
     fn matrix(&self, sources: &[Named<'_>], order: Order) -> Result<Matrix, LoadError> {
         let inputs = sources[0].width();
-        let outputs = order.outputs(sources);
+        let outputs = order.outputs(&rows_of(sources));
         let stored = sources.iter().map(|source| source.tensor.dtype());
         let dtype = self.format.unwrap_or_else(|| Dtype::common(stored));
         if dtype == Dtype::Bf16 {
@@ -294,6 +294,10 @@ enum Order {
     InTurn,
 }
 
+fn rows_of(sources: &[Named<'_>]) -> Vec<usize> {
+    sources.iter().map(Named::rows).collect()
+}
+
 /// Rows of one of several sources, and where they go.
 struct Run {
     source: usize,
@@ -302,32 +306,35 @@ struct Run {
 }
 
 impl Order {
-    fn outputs(self, sources: &[Named<'_>]) -> usize {
-        let rows = sources.iter().map(Named::rows);
+    /// `rows` are those of the sources.
+    fn outputs(self, rows: &[usize]) -> usize {
         match self {
-            Self::Stacked => rows.sum(),
-            Self::InTurn => rows.map(|rows| rows.next_multiple_of(LANES)).sum(),
+            Self::Stacked => rows.iter().sum(),
+            Self::InTurn => {
+                assert!(rows.iter().all(|r| *r == rows[0]), "one shape for all");
+                rows.len() * rows[0].next_multiple_of(LANES)
+            }
         }
     }
 
     /// What makes the outputs `first..last`, which begin at a multiple of the lanes; places count from `first`.
-    fn runs(self, sources: &[Named<'_>], [first, last]: [usize; 2]) -> Vec<Run> {
+    fn runs(self, rows: &[usize], [first, last]: [usize; 2]) -> Vec<Run> {
         match self {
             Self::Stacked => {
                 let mut base = 0;
-                let run = |(source, named): (usize, &Named<'_>)| {
-                    let (start, end) = (first.max(base), last.min(base + named.rows()));
+                let run = |(source, count): (usize, &usize)| {
+                    let (start, end) = (first.max(base), last.min(base + count));
                     let rows = start.saturating_sub(base)..end.saturating_sub(base);
-                    base += named.rows();
+                    base += count;
                     let at = start.saturating_sub(first);
                     (!rows.is_empty()).then_some(Run { source, rows, at })
                 };
-                sources.iter().enumerate().filter_map(run).collect()
+                rows.iter().enumerate().filter_map(run).collect()
             }
             Self::InTurn => {
                 let run = |panel: usize| {
-                    let (source, start) = (panel % sources.len(), panel / sources.len() * LANES);
-                    let rows = start..sources[source].rows().min(start + LANES);
+                    let (source, start) = (panel % rows.len(), panel / rows.len() * LANES);
+                    let rows = start..rows[source].min(start + LANES);
                     let at = panel * LANES - first;
                     Run { source, rows, at }
                 };
@@ -393,7 +400,7 @@ fn read_block<T: Copy + Default>(
     read: impl Fn(&dyn CanonicalTensor, Range<u64>, &mut [T]) -> Result<(), ReadError>,
 ) -> Result<Vec<T>, LoadError> {
     let mut rows = vec![T::default(); (last - first) * width];
-    for run in order.runs(sources, [first, last]) {
+    for run in order.runs(&rows_of(sources), [first, last]) {
         let source = &sources[run.source];
         let out = &mut rows[run.at * width..][..run.rows.len() * width];
         let range = run.rows.start as u64..run.rows.end as u64;
@@ -429,4 +436,35 @@ pub(super) fn embed(model: &SliceModel, ids: &[u32], places: &[Place], out: &mut
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row of each source once: one after another, or sixteen in turn with nothing behind the last.
+    #[test]
+    fn runs_put_every_row_in_its_place() {
+        let rows = [40, 40];
+        let place = |order: Order, ranges: &[[usize; 2]]| {
+            let mut places = vec![None; order.outputs(&rows)];
+            for [first, last] in ranges {
+                for run in order.runs(&rows, [*first, *last]) {
+                    for (row, at) in run.rows.zip(first + run.at..*last) {
+                        assert_eq!(places[at].replace((run.source, row)), None);
+                    }
+                }
+            }
+            places
+        };
+        let stacked = place(Order::Stacked, &[[0, 16], [16, 64], [64, 80]]);
+        let expected = (0..80).map(|at| Some((at / 40, at % 40)));
+        assert!(stacked.into_iter().eq(expected));
+        let in_turn = place(Order::InTurn, &[[0, 64], [64, 96]]);
+        let expected = (0..96).map(|at| {
+            let row = at / 32 * 16 + at % 16;
+            (row < 40).then_some((at / 16 % 2, row))
+        });
+        assert!(in_turn.into_iter().eq(expected));
+    }
 }

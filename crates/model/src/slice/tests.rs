@@ -205,6 +205,96 @@ fn invariance_of_a_whole_model() {
     }
 }
 
+/// A model whose matrices are not of one format: what goes up in a layer, and what comes down.
+#[derive(Debug)]
+struct Mixed {
+    profile: Profile,
+    up: Dtype,
+    down: Dtype,
+}
+
+impl WeightSource for Mixed {
+    fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    fn tensor(&self, part: Part, name: &str) -> Result<Box<dyn CanonicalTensor + '_>, ReadError> {
+        let source = RandomModel {
+            profile: self.profile.clone(),
+            dtype: match name.split('.').next() {
+                Some("mlp_gate" | "mlp_up") => self.up,
+                Some("mlp_down") => self.down,
+                _ => Dtype::F32,
+            },
+        };
+        let tensor = source.tensor(part, name)?;
+        let mut values = vec![0.0; tensor.shape().iter().product::<u64>() as usize];
+        let rows = if tensor.shape().len() == 1 {
+            1
+        } else {
+            tensor.shape()[0]
+        };
+        tensor.read_f32(0..rows, &mut values)?;
+        Ok(Box::new(RandomTensor {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            values,
+        }))
+    }
+}
+
+/// Activations are quantised while products of other formats are computed, or not at all; also by more threads than
+/// there are shares.
+#[test]
+fn invariance_of_mixed_formats() {
+    for family in [Family::Qwen2, Family::Gpt2] {
+        for (up, down) in [
+            (Dtype::Bf16, Dtype::Q8),
+            (Dtype::Q4, Dtype::F32),
+            (Dtype::Q8, Dtype::Q4),
+            (Dtype::Q4, Dtype::Q8),
+        ] {
+            let profile = profile(family);
+            let source = Mixed { profile, up, down };
+            let ids = tokens(5, 75);
+            let expected = reference(&source, KvFormat::F32, &ids);
+            let many = Way {
+                slices: 1,
+                threads: 7,
+                chunk: 17,
+                set: InstructionSet::detect(),
+            };
+            for way in ways().into_iter().chain([many]) {
+                let found = Cut::new(&source, KvFormat::F32, way).logits(&ids, way.chunk);
+                same_bits(
+                    &found,
+                    &expected,
+                    &format!("{family:?} {up} {down} {way:?}"),
+                );
+            }
+        }
+    }
+}
+
+/// No rows are no work, whatever the format.
+#[test]
+fn nothing_is_computed_for_nobody() {
+    for dtype in [Dtype::F32, Dtype::Bf16, Dtype::Q8, Dtype::Q4] {
+        let source = RandomModel {
+            profile: profile(Family::Qwen2),
+            dtype,
+        };
+        let layers = source.profile.layers;
+        let cut = Slice::even(layers, 2).expect("slices fit the layers");
+        let pool = Arc::new(Pool::new(2));
+        let slice = cut.into_iter().next_back().expect("two slices");
+        let mut kv = KvPages::new(&source.profile, &slice, KvFormat::F32, 1 << 20);
+        let model = SliceModel::load(&source, slice, None, pool).expect("loads");
+        let output = model.forward(&mut kv, &mut [], Input::Hidden(&[]));
+        assert!(matches!(output, Ok(Output::Scores(scores)) if scores.is_empty()));
+    }
+}
+
 /// Cuts, threads and chunks of a prompt of 75 tokens, then all instruction sets.
 fn ways() -> Vec<Way> {
     let cuts = [

@@ -27,7 +27,8 @@ pub(super) unsafe fn compact_rows<L: Lanes>(job: &Job<'_>, data: &CompactMatrix)
                 1 => rows_of_panels::<L, 1, 2>(job, data, 0, panel),
                 2 => rows_of_panels::<L, 2, 2>(job, data, 0, panel),
                 3 => rows_of_panels::<L, 3, 2>(job, data, 0, panel),
-                _ => rows_of_panels::<L, 4, 2>(job, data, 0, panel),
+                4 => rows_of_panels::<L, 4, 2>(job, data, 0, panel),
+                _ => unreachable!("a product has a row at least"),
             }
         }
         panel += 2;

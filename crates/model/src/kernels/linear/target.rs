@@ -6,13 +6,11 @@ use skein_weights::blocks::BLOCK;
 
 use crate::lanes::{LANES, Lanes};
 use crate::memory::SharedMut;
+use crate::pool::Ahead;
 
-/// Threads compute outputs by multiples of this many, but for the last ones: half of them, which an activation with a
-/// gate leaves, are a whole block.
-pub(crate) const PART: usize = 2 * BLOCK;
-
-/// The panels of a part.
-pub(crate) const PART_PANELS: usize = PART / LANES;
+/// Panels of a part of a product, of which half, which an activation with a gate leaves, are a whole block. Where somebody comes
+/// after, threads compute outputs by multiples of it, but for the last ones.
+pub(crate) const PART_PANELS: usize = 2 * BLOCK / LANES;
 
 /// What happens to a product before it is stored, and after.
 #[derive(Clone, Copy)]
@@ -21,9 +19,11 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
     /// Whether the result is added to what `out` holds instead of replacing it.
     pub(crate) accumulate: bool,
-    /// Called for each part of the product that has been stored, by the thread that did so, while it is still in that
-    /// thread's caches.
+    /// Called for each part of the product that has been stored, by the thread that did so: but for many rows of floats,
+    /// while it is still in that thread's caches.
     pub(crate) then: Option<&'a Then<'a>>,
+    /// What threads read after the product, to be fetched by those who are through.
+    pub(crate) ahead: Option<Ahead>,
 }
 
 /// What comes after a part of a product.
@@ -35,6 +35,7 @@ impl Epilogue<'_> {
         bias: None,
         accumulate: false,
         then: None,
+        ahead: None,
     };
     /// The product added to what is there.
     pub(crate) const ADD: Self = Self {
@@ -43,11 +44,11 @@ impl Epilogue<'_> {
     };
 }
 
-/// Some rows of some outputs of a product: from a multiple of [`PART`] to one, or to the end. No other thread has to do
-/// with it.
+/// Some rows of some outputs of a product: from a multiple of [`PART_PANELS`] to one, or to the end. No other thread has
+/// to do with it.
 pub(crate) struct Finished<'a> {
-    pub(crate) rows: Range<usize>,
-    pub(crate) outputs: Range<usize>,
+    rows: Range<usize>,
+    outputs: Range<usize>,
     /// Of the product.
     width: usize,
     out: SharedMut<f32>,
@@ -55,6 +56,14 @@ pub(crate) struct Finished<'a> {
 }
 
 impl Finished<'_> {
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    pub(crate) fn outputs(&self) -> Range<usize> {
+        self.outputs.clone()
+    }
+
     /// This part's outputs of one of its rows.
     ///
     /// # Panics
@@ -97,12 +106,9 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Panels of a share of about `panels`: whole parts, where somebody comes after.
-    pub(crate) fn whole_parts(&self, panels: usize) -> usize {
-        match self.epilogue.then {
-            Some(_) => (panels / PART_PANELS).max(1) * PART_PANELS,
-            None => panels,
-        }
+    /// Whether somebody comes after.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.epilogue.then.is_some()
     }
 
     /// Hands some rows of some panels, all stored, to what comes after.
@@ -112,7 +118,7 @@ impl<'a> Target<'a> {
     pub(crate) unsafe fn finish(&self, rows: Range<usize>, panels: Range<usize>) {
         if let Some(then) = self.epilogue.then {
             let outputs = panels.start * LANES..self.outputs.min(panels.end * LANES);
-            debug_assert!(outputs.start.is_multiple_of(PART), "whole parts");
+            debug_assert!(panels.start.is_multiple_of(PART_PANELS), "whole parts");
             then(Finished {
                 rows,
                 outputs,

@@ -91,9 +91,9 @@ fn invariance_of_every_path() {
             let matrix = pack(w, outputs, inputs, held);
             let expected = reference(&x, w, inputs, Some(&bias));
             for set in InstructionSet::available() {
-                for threads in [1, 2, 3] {
+                for threads in [1, 2, 3, 7] {
                     let pool = Pool::new(threads);
-                    for rows in [1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 37] {
+                    for rows in [0, 1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 37] {
                         let mut out = vec![f32::NAN; rows * outputs];
                         let parts = Parts::new(rows, outputs);
                         let then = |part: Finished<'_>| parts.take(part);
@@ -105,6 +105,13 @@ fn invariance_of_every_path() {
                         let x = Rows::new(&x[..rows * inputs], inputs);
                         multiply(&pool, set, x, &matrix, epilogue, &mut out);
                         parts.check(&out);
+                        let alone = Epilogue {
+                            then: None,
+                            ..epilogue
+                        };
+                        let mut again = vec![f32::NAN; rows * outputs];
+                        multiply(&pool, set, x, &matrix, alone, &mut again);
+                        same_bits(&again, &out, "nobody after it");
                         let what = format!(
                             "{outputs}x{inputs} {held:?} {set:?} {threads} threads, {rows} rows"
                         );

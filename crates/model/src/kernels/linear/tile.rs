@@ -1,4 +1,4 @@
-//! The inner loop of everything that is multiplied as floats.
+//! The inner loop of what is multiplied as floats, but for weights in [twelve bits](super::compact).
 
 use crate::lanes::{Lanes, bf16_place, prefetch};
 use crate::memory::CACHE_LINE;
@@ -100,15 +100,22 @@ pub(crate) struct NextRun;
 impl Asking for NextRun {
     #[inline(always)]
     fn before_run(self, from: *const u8, bytes: usize) {
-        let mut line = 0;
-        while line < bytes {
-            prefetch(from.wrapping_add(line));
-            line += CACHE_LINE;
-        }
+        ask(from, bytes);
     }
 }
 
-/// The same places of another panel, which begins there: a line for each step, so that nobody waits for them.
+/// Asks for so many bytes.
+#[inline(always)]
+pub(crate) fn ask(from: *const u8, bytes: usize) {
+    let mut line = 0;
+    while line < bytes {
+        prefetch(from.wrapping_add(line));
+        line += CACHE_LINE;
+    }
+}
+
+/// The same places of another panel, which begins there: what a step reads for each step, so that nobody waits for many at
+/// once.
 #[derive(Clone, Copy)]
 pub(crate) struct Along(pub(crate) *const u8);
 

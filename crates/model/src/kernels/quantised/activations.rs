@@ -4,6 +4,7 @@
 //! `value = round(x * (127 / a))`, to the nearest, ties to even; so values are in -127..=127. A block that holds
 //! an infinity or NaN gets the scale NaN, so that no output of it passes for a number; its values are any bytes.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use skein_weights::BlockFormat;
@@ -53,8 +54,8 @@ impl Activations {
         x: Rows<'_>,
     ) {
         let filling = self.begin(set, format, [x.count, x.width]);
-        let pieces = self.blocks.div_ceil(PIECE);
-        let count = self.tiles * pieces;
+        let pieces = filling.blocks.div_ceil(PIECE);
+        let count = filling.tiles * pieces;
         let work = |range: Range<usize>| {
             for index in range {
                 let (tile, first) = (index / pieces, index % pieces * PIECE);
@@ -77,7 +78,7 @@ impl Activations {
         set: InstructionSet,
         format: BlockFormat,
         [rows, width]: [usize; 2],
-    ) -> Filling {
+    ) -> Filling<'_> {
         let (packing, height) = Packing::of(set, format, rows >= MANY_ROWS);
         let blocks = width.div_ceil(BLOCK);
         self.rows = rows;
@@ -99,6 +100,7 @@ impl Activations {
             data: SharedMut::new(&mut self.data),
             scales: SharedMut::new(&mut self.scales),
             starts: SharedMut::new(&mut self.starts),
+            borrowed: PhantomData,
         }
     }
 
@@ -135,6 +137,11 @@ impl Activations {
             ..tile_rows(self.rows, self.tiles, tiles.end).start
     }
 
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (&[u8], &[f32], &[i32]) {
+        (&self.data, &self.scales, &self.starts)
+    }
+
     /// Values, scales and starts of the tile that begins at `row`.
     pub(crate) fn pointers(&self, row: usize) -> (*const u8, *const f32, *const i32) {
         let first = row * self.blocks;
@@ -152,7 +159,7 @@ fn tile_rows(rows: usize, tiles: usize, tile: usize) -> Range<usize> {
 }
 
 /// Activations that threads fill: see [`Activations::begin`].
-pub(crate) struct Filling {
+pub(crate) struct Filling<'a> {
     set: InstructionSet,
     format: BlockFormat,
     packing: Packing,
@@ -163,26 +170,28 @@ pub(crate) struct Filling {
     data: SharedMut<u8>,
     scales: SharedMut<f32>,
     starts: SharedMut<i32>,
+    borrowed: PhantomData<&'a mut Activations>,
 }
 
-impl Filling {
-    /// The tiles that have these rows, which must be those of whole tiles.
+impl Filling<'_> {
+    /// The tiles that have these rows.
+    ///
+    /// # Panics
+    /// If the rows are not those of whole tiles.
     pub(crate) fn tiles_of(&self, rows: Range<usize>) -> Range<usize> {
         // Each tile has a row at least, so that the next place up is the tile's.
         let tile = |row: usize| (row * self.tiles).div_ceil(self.rows.max(1));
         let tiles = tile(rows.start)..tile(rows.end);
-        debug_assert_eq!(
-            tile_rows(self.rows, self.tiles, tiles.start).start,
-            rows.start
-        );
-        debug_assert_eq!(tile_rows(self.rows, self.tiles, tiles.end).start, rows.end);
+        // On this stands that no two threads fill the same tile.
+        let first = |tile: usize| tile_rows(self.rows, self.tiles.max(1), tile).start;
+        assert_eq!(first(tiles.start)..first(tiles.end), rows, "whole tiles");
         tiles
     }
 
     /// Quantises some blocks of the rows of a tile; `x` points to the first row of all.
     ///
     /// # Safety
-    /// The activations are still borrowed. There are as many rows and values as were announced, and nobody writes to those of
+    /// There are as many rows and values as were announced, and nobody writes to those of
     /// these blocks meanwhile. No other thread fills these blocks of the tile.
     pub(crate) unsafe fn fill(&self, x: *const f32, tile: usize, blocks: Range<usize>) {
         let rows = tile_rows(self.rows, self.tiles, tile);

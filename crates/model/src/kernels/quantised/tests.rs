@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernels::linear::{Epilogue, Finished, Machine, Matrix, Operand, Rows, linear};
+use crate::pool::Pool;
 use crate::testing::{Parts, Random, any_blocks, digest, pack, same_bits};
 use skein_weights::blocks::BLOCK;
 
@@ -59,10 +60,19 @@ fn multiply(pool: &Pool, set: InstructionSet, x: Rows<'_>, w: &Matrix) -> Vec<f3
         then: Some(&then),
         ..Epilogue::STORE
     };
-    let mut room = Activations::default();
-    let x = Operand::Values(x, &mut room);
-    linear(Machine { pool, set }, x, w, epilogue, &mut out);
+    let (machine, mut room) = (Machine { pool, set }, Activations::default());
+    linear(
+        machine,
+        Operand::Values(x, &mut room),
+        w,
+        epilogue,
+        &mut out,
+    );
     parts.check(&out);
+    let mut again = vec![f32::NAN; out.len()];
+    let x = Operand::Values(x, &mut room);
+    linear(machine, x, w, Epilogue::STORE, &mut again);
+    same_bits(&again, &out, "nobody after it");
     out
 }
 
@@ -78,7 +88,17 @@ fn invariance_of_every_path() {
             let matrix = pack(&rows, outputs, inputs, format);
             let expected = reference(&x, &rows, inputs, format);
             for set in InstructionSet::available() {
-                for (threads, count) in [(1, 1), (2, 2), (3, 3), (1, 5), (2, 8), (2, 13), (3, 29)] {
+                for (threads, count) in [
+                    (1, 1),
+                    (2, 2),
+                    (3, 3),
+                    (1, 5),
+                    (2, 8),
+                    (7, 1),
+                    (2, 13),
+                    (3, 29),
+                    (7, 0),
+                ] {
                     let x = Rows::new(&x[..count * inputs], inputs);
                     let out = multiply(&Pool::new(threads), set, x, &matrix);
                     let what = format!(
@@ -199,5 +219,45 @@ proptest! {
     fn halves_widen_exactly(bits: u16) {
         prop_assume!(bits & 0x7c00 != 0x7c00);
         prop_assert_eq!(integers::widen_f16(bits).to_bits(), half(bits).to_bits());
+    }
+}
+
+/// Rows of any tiles that follow each other lead back to these tiles.
+#[test]
+fn tiles_are_found_by_their_rows() {
+    for set in InstructionSet::available() {
+        for rows in 1..200 {
+            let (mut activations, mut filled) = (Activations::default(), Activations::default());
+            activations.begin(set, BlockFormat::Q4, [rows, BLOCK]);
+            let filling = filled.begin(set, BlockFormat::Q4, [rows, BLOCK]);
+            for first in 0..activations.tiles() {
+                for last in first..=activations.tiles() {
+                    let found = filling.tiles_of(activations.rows_of(first..last));
+                    assert_eq!(found, first..last, "{set:?}, {rows} rows");
+                }
+            }
+        }
+    }
+}
+
+/// Filled part by part, activations are those that are quantised at once.
+#[test]
+fn filling_by_parts_is_quantising() {
+    let mut random = Random::new(23);
+    for set in InstructionSet::available() {
+        for (rows, width) in [(1, 100), (5, 64), (40, 200)] {
+            let x = random.values(rows * width, 3.0);
+            let (mut whole, mut filled) = (Activations::default(), Activations::default());
+            let rows_of_x = Rows::new(&x, width);
+            whole.quantise(&Pool::new(1), set, BlockFormat::Q8, rows_of_x);
+            let filling = filled.begin(set, BlockFormat::Q8, [rows, width]);
+            for tile in (0..whole.tiles()).rev() {
+                for block in 0..width.div_ceil(BLOCK) {
+                    // SAFETY: `x` is what was announced, and one thread fills.
+                    unsafe { filling.fill(x.as_ptr(), tile, block..block + 1) };
+                }
+            }
+            assert_eq!(filled.held(), whole.held(), "{set:?}, {rows} rows");
+        }
     }
 }
