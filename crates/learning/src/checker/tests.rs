@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::lexer::{plain, says};
+use super::lexer::{plain, says, sentences};
 use super::*;
 use crate::answer::{Class, Form, Measure};
 use crate::world::words::{COLOURS, PERSONS, PLACES};
@@ -15,6 +15,14 @@ const UNDERSTOOD: [Kind; 5] = [
     Kind::Number,
 ];
 
+/// Whether a text has a sentence twice. Somebody may take a thing, give it away and take it again, in the same words: the
+/// generator says so, though rarely, and the checker, for which that is a model going round in
+/// circles, does not believe it.
+fn says_twice(text: &str) -> bool {
+    let mut said = std::collections::BTreeSet::new();
+    !sentences(text).into_iter().all(|words| said.insert(words))
+}
+
 /// Checks all turns of a sample; how many the checker understood.
 fn agree(sample: &Sample) -> usize {
     let mut understood = 0;
@@ -23,7 +31,8 @@ fn agree(sample: &Sample) -> usize {
             continue;
         };
         if let Err(fault) = judge(&turn.assistant, expected) {
-            unreachable!("{fault}: {turn:?}");
+            assert!(says_twice(&turn.assistant), "{fault}: {turn:?}");
+            continue;
         }
         if UNDERSTOOD.contains(&turn.kind) {
             let derived = derive(&sample.before(at));
@@ -88,6 +97,31 @@ fn thousands_of_stories_and_all_other_questions_are_understood() {
     let nature = (0..1000).map(|index| agree(&world.held_out_of(Kind::Nature, index)));
     // The rest are plain facts, which have fixed answers.
     assert!(nature.sum::<usize>() > 600);
+}
+
+/// The one that was found to have a sentence twice.
+#[test]
+fn a_story_that_repeats_itself_is_not_believed() {
+    let (world, index) = (World::new(15_826_748_532_030_941_782), 438_586);
+    let samples = Course::ALL.map(|course| world.training(course, index));
+    let kinds = Kind::ALL.map(|kind| world.held_out_of(kind, index));
+    let all = samples
+        .into_iter()
+        .chain([world.held_out(index)])
+        .chain(kinds);
+    let turns = all.flat_map(|sample| sample.turns);
+    let refused: Vec<_> = turns
+        .filter(|turn| {
+            turn.expected
+                .as_ref()
+                .is_some_and(|e| judge(&turn.assistant, e).is_err())
+        })
+        .collect();
+    assert!(!refused.is_empty());
+    assert!(
+        refused.iter().all(|turn| says_twice(&turn.assistant)),
+        "{refused:?}"
+    );
 }
 
 #[test]
