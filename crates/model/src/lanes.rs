@@ -193,35 +193,42 @@ fn halve<T: Copy>(lanes: &mut [T; LANES], join: impl Fn(T, T) -> T) -> T {
 /// Asks for the cache line of an address, which need not be readable: a hint, where there is one.
 #[inline(always)]
 pub(crate) fn prefetch(from: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    hint::<{ std::arch::x86_64::_MM_HINT_T0 }>(from);
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
+    hint(from, Caches::All);
 }
 
 /// As [`prefetch`], for what is read once and need not stay.
 #[inline(always)]
 pub(crate) fn prefetch_once(from: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    hint::<{ std::arch::x86_64::_MM_HINT_NTA }>(from);
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
+    hint(from, Caches::Nearest);
 }
 
 /// As [`prefetch`], into the second-level cache: for more than the first one holds.
 #[inline(always)]
 pub(crate) fn prefetch_near(from: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    hint::<{ std::arch::x86_64::_MM_HINT_T1 }>(from);
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
+    hint(from, Caches::Second);
 }
 
-#[cfg(target_arch = "x86_64")]
+/// Which caches a line is fetched into.
+enum Caches {
+    All,
+    Nearest,
+    Second,
+}
+
 #[inline(always)]
-fn hint<const HINT: i32>(from: *const u8) {
+fn hint(from: *const u8, caches: Caches) {
+    #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint; any address is good.
-    unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(from.cast()) }
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_NTA, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        match caches {
+            Caches::All => _mm_prefetch::<_MM_HINT_T0>(from.cast()),
+            Caches::Nearest => _mm_prefetch::<_MM_HINT_NTA>(from.cast()),
+            Caches::Second => _mm_prefetch::<_MM_HINT_T1>(from.cast()),
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, caches);
 }
 
 /// Where lane `lane` of sixteen packed `bf16` is.

@@ -154,7 +154,7 @@ impl Pool {
     /// Says what is read after what comes now, so that threads fetch the beginning of it while they wait for others. It holds
     /// until something else is said.
     pub(crate) fn announce(&self, ahead: Option<Ahead>) {
-        self.announced.set(ahead);
+        self.announced.set(ahead.unwrap_or(Ahead::NOTHING));
     }
 
     /// Says that no work follows soon, so that workers give their cores to others at once instead of spinning: where a
@@ -205,7 +205,7 @@ impl Pool {
         let erased = unsafe { std::mem::transmute::<Work<'a>, Work<'static>>(work) };
         // SAFETY: as is said at `Call`: nothing else runs, and no part of an earlier epoch is left to claim.
         unsafe { *call.work.get() = erased };
-        call.ahead.set(Some(self.announced.get()));
+        call.ahead.set(self.announced.get());
         call.resting.store(false, Ordering::Relaxed);
         let epoch = call.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         self.wake();

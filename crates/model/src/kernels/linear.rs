@@ -300,21 +300,23 @@ pub(crate) fn linear(
 ) {
     let Machine { pool, set } = machine;
     let size = w.share_panels(pool.threads(), epilogue.then.is_some());
+    if let Operand::Values(x, _) = &x {
+        assert_eq!(x.width, w.inputs, "inputs match");
+    }
     match (&w.data, x) {
-        (Data::Blocks(w), Operand::Quantised(x)) => {
-            let target = Target::new(x.rows(), w.outputs(), epilogue, out);
+        (Data::Blocks(blocks), x) => {
+            let x = match x {
+                Operand::Quantised(x) => x,
+                Operand::Values(x, room) => {
+                    room.quantise(pool, set, blocks.format(), x);
+                    &*room
+                }
+            };
+            let target = Target::new(x.rows(), w.outputs, epilogue, out);
             pool.announce(epilogue.ahead);
-            quantised::product(machine, x, w, &target, size)
-        }
-        (Data::Blocks(w), Operand::Values(x, room)) => {
-            assert_eq!(x.width, w.inputs(), "inputs match");
-            let target = Target::new(x.count, w.outputs(), epilogue, out);
-            room.quantise(pool, set, w.format(), x);
-            pool.announce(epilogue.ahead);
-            quantised::product(machine, room, w, &target, size)
+            quantised::product(machine, x, blocks, &target, size)
         }
         (_, Operand::Values(x, _)) => {
-            assert_eq!(x.width, w.inputs, "inputs match");
             let target = Target::new(x.count, w.outputs, epilogue, out);
             pool.announce(epilogue.ahead);
             product_of_floats(machine, x, w, &target, size)

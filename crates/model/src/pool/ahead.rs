@@ -33,6 +33,14 @@ unsafe impl Send for Ahead {}
 unsafe impl Sync for Ahead {}
 
 impl Ahead {
+    /// Nothing to be read.
+    pub(super) const NOTHING: Self = Self {
+        first: ptr::null(),
+        shares: 0,
+        share_bytes: 0,
+        threads: 0,
+    };
+
     /// What there is to fetch for a thread.
     fn fetch(self, thread: usize) -> Fetch {
         let own = part(self.shares, thread, self.threads);
@@ -46,7 +54,7 @@ impl Ahead {
     }
 }
 
-/// An [`Ahead`] or nothing, for others to read. What is read while it changes may be of both: then memory is fetched
+/// An [`Ahead`] for others to read. What is read while it changes may be of both: then memory is fetched
 /// that nobody wants.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
@@ -57,14 +65,7 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    pub(super) fn set(&self, ahead: Option<Ahead>) {
-        let nothing = Ahead {
-            first: ptr::null(),
-            shares: 0,
-            share_bytes: 0,
-            threads: 0,
-        };
-        let ahead = ahead.unwrap_or(nothing);
+    pub(super) fn set(&self, ahead: Ahead) {
         self.first.store(ahead.first.cast_mut(), Ordering::Relaxed);
         self.shares.store(ahead.shares, Ordering::Relaxed);
         self.share_bytes.store(ahead.share_bytes, Ordering::Relaxed);

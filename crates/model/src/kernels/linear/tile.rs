@@ -10,7 +10,10 @@ pub(crate) const RUN: usize = 64;
 /// A stored weight.
 pub(crate) trait Weight: Copy {
     /// Where lane `lane` of sixteen is stored.
-    fn place(lane: usize) -> usize;
+    #[inline(always)]
+    fn place(lane: usize) -> usize {
+        lane
+    }
     /// The value, exactly.
     fn widen(self) -> f32;
     /// Sixteen of them, as [`Self::place`] says.
@@ -21,11 +24,6 @@ pub(crate) trait Weight: Copy {
 }
 
 impl Weight for f32 {
-    #[inline(always)]
-    fn place(lane: usize) -> usize {
-        lane
-    }
-
     #[inline(always)]
     fn widen(self) -> f32 {
         self
@@ -59,11 +57,6 @@ impl Weight for u16 {
 
 /// Keys and values rounded to bytes; their scales are somebody else's.
 impl Weight for i8 {
-    #[inline(always)]
-    fn place(lane: usize) -> usize {
-        lane
-    }
-
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from(self)

@@ -55,14 +55,6 @@ impl BlockMatrix {
         self.format
     }
 
-    pub(crate) fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    pub(crate) fn inputs(&self) -> usize {
-        self.inputs
-    }
-
     /// Blocks of a row.
     pub(crate) fn blocks(&self) -> usize {
         self.inputs.div_ceil(BLOCK)
