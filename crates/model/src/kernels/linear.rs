@@ -614,7 +614,7 @@ unsafe fn group_step<L: Lanes>(
 /// Picks the tallest tile that fits into `left` rows; returns its height.
 ///
 /// # Safety
-/// As for [`tile`]; `totals` has room for the tile's rows of sixteen.
+/// As for [`tile()`]; `totals` has room for the tile's rows of sixteen.
 #[inline(always)]
 unsafe fn any_tile<L: Lanes>(
     x: *const f32,
@@ -632,7 +632,7 @@ unsafe fn any_tile<L: Lanes>(
     }
 }
 
-/// [`tile`] with running totals kept in memory between steps of `k`.
+/// [`tile()`] with running totals kept in memory between steps of `k`.
 ///
 /// # Safety
 /// As for [`any_tile`].

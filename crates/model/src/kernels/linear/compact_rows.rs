@@ -48,7 +48,7 @@ pub(super) unsafe fn compact_rows<L: Lanes>(job: &Job<'_>, data: &CompactMatrix)
 
 const _: () = assert!(ABREAST.is_multiple_of(2), "threads share out whole pairs");
 
-/// The same sums in the same order as [`super::tile`] has them.
+/// The same sums in the same order as [`super::tile()`] has them.
 ///
 /// # Safety
 /// As for [`super::run_job`]; rows `row..row + R` and panels `panel..panel + P` exist.

@@ -69,7 +69,7 @@ impl Weight for i8 {
     }
 }
 
-/// What is asked for while a [`tile`] is computed.
+/// What is asked for while a [`tile()`] is computed.
 pub(crate) trait Asking: Copy {
     /// Before a run: `from` is where a panel's next one begins, `bytes` how long it is.
     #[inline(always)]
