@@ -48,10 +48,11 @@ impl Stream {
     pub fn read(&self) -> u64 {
         let words = self.words.as_slice();
         let total = AtomicU64::new(0);
-        self.pool.each(words.len() / PIECE, &|piece| {
+        self.pool.runs(words.len() / PIECE, &|pieces| {
             let mut sum = 0;
+            let words = &words[pieces.start * PIECE..pieces.end * PIECE];
             // SAFETY: this instruction set was detected on this machine.
-            unsafe { add_up(self.set, &words[piece * PIECE..][..PIECE], &mut sum) };
+            unsafe { add_up(self.set, words, &mut sum) };
             total.fetch_add(sum, Ordering::Relaxed);
         });
         total.into_inner()

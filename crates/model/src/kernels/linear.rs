@@ -358,9 +358,7 @@ fn product_of_floats(
         let size = if target.is_followed() { PART_PANELS } else { 1 };
         return pool.split(panels.div_ceil(size), &|shares| share(shares, size));
     }
-    pool.each(panels.div_ceil(size), &|index| {
-        share(index..index + 1, size)
-    });
+    pool.runs(panels.div_ceil(size), &|shares| share(shares, size));
 }
 
 /// One thread's share of a product: panels `first..last`.

@@ -45,21 +45,12 @@ pub(crate) fn product(
     size: usize,
 ) {
     x.check(set, w);
+    if x.rows() == 0 {
+        return;
+    }
     let (panels, tiles) = (w.panels(), x.tiles());
-    // Many rows are shared out as well; those of the same panels follow each other.
-    let (size, height) = match x.rows() < MANY_ROWS {
-        true => (size, tiles),
-        false => (
-            size.next_multiple_of(PART_PANELS).min(PANELS),
-            TILES.min(tiles),
-        ),
-    };
     let job = Job { x, w, target };
-    let groups = tiles.div_ceil(height.max(1));
-    pool.each(panels.div_ceil(size) * groups, &|index| {
-        let (share, group) = (index / groups, index % groups);
-        let panels = share * size..panels.min((share + 1) * size);
-        let tiles = group * height..tiles.min((group + 1) * height);
+    let compute = |panels: Range<usize>, tiles: Range<usize>| {
         let rows = x.rows_of(tiles.clone());
         let share = Share {
             panels: panels.clone(),
@@ -71,6 +62,22 @@ pub(crate) fn product(
             run_job(set, &job, share);
             target.finish(rows, panels);
         }
+    };
+    if x.rows() < MANY_ROWS {
+        return pool.runs(panels.div_ceil(size), &|shares| {
+            compute(shares.start * size..panels.min(shares.end * size), 0..tiles);
+        });
+    }
+    // Many rows are shared out as well; those of the same panels follow each other.
+    let size = size.next_multiple_of(PART_PANELS).min(PANELS);
+    let height = TILES.min(tiles);
+    let groups = tiles.div_ceil(height);
+    pool.each(panels.div_ceil(size) * groups, &|index| {
+        let (share, group) = (index / groups, index % groups);
+        compute(
+            share * size..panels.min((share + 1) * size),
+            group * height..tiles.min((group + 1) * height),
+        );
     });
 }
 

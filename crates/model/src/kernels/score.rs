@@ -4,8 +4,6 @@
 //! value `i` goes to lane `i mod 16` as `exp(x - chunk maximum)`, lanes are added in a fixed tree,
 //! chunks are added in order, rescaled to the largest maximum.
 
-use std::cmp::Ordering;
-
 use skein_base::limits::TOP_SCORES;
 use skein_base::{Scores, math};
 
@@ -28,9 +26,32 @@ struct Partial {
     sum: f32,
 }
 
-/// Highest logit first, lower id first among equals.
-fn better(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
-    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+/// An id and its logit as one number, which sorts fast: the higher logit (by [`f32::total_cmp`]) is lower, and among
+/// equals the lower id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate(u64);
+
+impl Candidate {
+    fn new(id: u32, logit: f32) -> Self {
+        Self(u64::from(descending(logit.to_bits())) << 32 | u64::from(id))
+    }
+
+    fn id(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn logit(self) -> f32 {
+        f32::from_bits(descending((self.0 >> 32) as u32))
+    }
+}
+
+/// The bits of a float to a number that is the lower the higher the float is, and back: a negative float's magnitude
+/// grows with its bits, any other's is turned over below the sign.
+fn descending(bits: u32) -> u32 {
+    match bits >> 31 {
+        0 => bits ^ 0x7fff_ffff,
+        _ => bits,
+    }
 }
 
 /// Memory that is kept from call to call.
@@ -75,10 +96,11 @@ pub(crate) fn scores(
         best.list.extend_from_slice(&other.list);
     }
     best.keep_best();
-    best.list.sort_unstable_by(better);
+    best.list.sort_unstable();
+    let top = best.list.iter().map(|best| (best.id(), best.logit()));
     let asked = asked.iter().map(|id| (*id, logits[*id as usize])).collect();
     Scores {
-        top: best.list.clone(),
+        top: top.collect(),
         log_sum_exp: log_sum_exp(&scratch.partials),
         asked,
     }
@@ -98,7 +120,7 @@ fn log_sum_exp(partials: &[Partial]) -> f32 {
 /// The best logits so far, and some that are not.
 #[derive(Debug, Clone)]
 struct Candidates {
-    list: Vec<(u32, f32)>,
+    list: Vec<Candidate>,
     /// What is lower cannot be among the best.
     floor: f32,
 }
@@ -121,12 +143,13 @@ impl Candidates {
     /// Throws away what is not among the best.
     fn keep_best(&mut self) {
         if self.list.len() > TOP_SCORES {
-            self.list.select_nth_unstable_by(TOP_SCORES - 1, better);
+            self.list.select_nth_unstable(TOP_SCORES - 1);
             self.list.truncate(TOP_SCORES);
         }
-        if self.list.len() == TOP_SCORES {
-            let values = self.list.iter().map(|candidate| candidate.1);
-            self.floor = values.fold(f32::INFINITY, f32::min);
+        if self.list.len() == TOP_SCORES
+            && let Some(worst) = self.list.iter().max()
+        {
+            self.floor = worst.logit();
         }
     }
 
@@ -134,7 +157,7 @@ impl Candidates {
     fn take(&mut self, start: u32, values: &[f32]) {
         for (value, id) in values.iter().zip(start..) {
             if *value >= self.floor {
-                self.list.push((id, *value));
+                self.list.push(Candidate::new(id, *value));
             }
         }
         if self.list.len() >= CANDIDATES {
@@ -236,7 +259,7 @@ mod tests {
             let asked: Vec<u32> = [0, vocabulary as u32 - 1].to_vec();
             let reference = scores(&Pool::new(1), InstructionSet::Scalar, &logits, &asked);
             let mut all: Vec<_> = (0..vocabulary as u32).zip(logits.iter().copied()).collect();
-            all.sort_by(better);
+            all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             all.truncate(TOP_SCORES);
             assert_eq!(reference.top, all);
             let exact = logits.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
@@ -250,5 +273,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn candidates_sort_as_logits_do() {
+        let logits = [f32::INFINITY, 2.5, 2.0, 1e-40, 0.0, -0.0, -1.0, -3.5];
+        let sorted = logits.iter().map(|logit| Candidate::new(7, *logit));
+        assert!(sorted.clone().is_sorted_by(|a, b| a < b));
+        assert!(
+            sorted
+                .zip(logits)
+                .all(|(c, logit)| c.logit().total_cmp(&logit).is_eq())
+        );
+        assert!(Candidate::new(3, 1.0) < Candidate::new(4, 1.0));
+        assert_eq!(Candidate::new(u32::MAX, -1.0).id(), u32::MAX);
     }
 }
