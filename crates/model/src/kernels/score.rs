@@ -13,11 +13,8 @@ use crate::memory::SharedMut;
 
 /// Logits per partial sum.
 pub(crate) const CHUNK: usize = 4096;
-/// How many candidates a thread collects before it throws the worse ones away.
-const CANDIDATES: usize = 4 * TOP_SCORES;
-
-/// Vectors whose candidates are looked for together.
-const ABREAST: usize = 4;
+/// Logits of which the largest is known, to be looked through where it may count.
+const BLOCK: usize = 4 * LANES;
 
 /// Maximum of a chunk and the sum of exponentials relative to it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,16 +74,16 @@ pub(crate) fn scores(
     pool.run(&|thread| {
         // SAFETY: each thread has its own list, and chunks go to one thread each.
         let list = &mut unsafe { lists.range(thread, 1) }[0];
-        list.clear();
-        for chunk in chunks * thread / pool.threads()..chunks * (thread + 1) / pool.threads() {
-            let start = chunk * CHUNK;
-            let values = &logits[start..logits.len().min(start + CHUNK)];
+        let own = chunks * thread / pool.threads()..chunks * (thread + 1) / pool.threads();
+        let first = own.start * CHUNK;
+        let values = &logits[first..logits.len().min(own.end * CHUNK)];
+        list.largest.resize(values.len().div_ceil(BLOCK), 0.0);
+        let largest = list.largest.chunks_mut(CHUNK / BLOCK);
+        for (chunk, (values, largest)) in own.zip(values.chunks(CHUNK).zip(largest)) {
             // SAFETY: as above; `set` was detected.
-            unsafe {
-                partial(set, values, &mut shared.range(chunk, 1)[0]);
-                collect(set, list, start as u32, values);
-            }
+            unsafe { partial(set, values, &mut shared.range(chunk, 1)[0], largest) };
         }
+        list.collect(first as u32, values);
     });
     let (best, others) = scratch
         .lists
@@ -95,7 +92,10 @@ pub(crate) fn scores(
     for other in others {
         best.list.extend_from_slice(&other.list);
     }
-    best.keep_best();
+    if best.list.len() > TOP_SCORES {
+        best.list.select_nth_unstable(TOP_SCORES - 1);
+        best.list.truncate(TOP_SCORES);
+    }
     best.list.sort_unstable();
     let top = best.list.iter().map(|best| (best.id(), best.logit()));
     let asked = asked.iter().map(|id| (*id, logits[*id as usize])).collect();
@@ -117,121 +117,92 @@ fn log_sum_exp(partials: &[Partial]) -> f32 {
     (f64::from(max) + math::ln64(f64::from(sum))) as f32
 }
 
-/// The best logits so far, and some that are not.
-#[derive(Debug, Clone)]
+/// A thread's candidates for the best, and what they are found by.
+#[derive(Debug, Clone, Default)]
 struct Candidates {
     list: Vec<Candidate>,
-    /// What is lower cannot be among the best.
-    floor: f32,
-}
-
-impl Default for Candidates {
-    fn default() -> Self {
-        Self {
-            list: Vec::new(),
-            floor: f32::NEG_INFINITY,
-        }
-    }
+    /// The largest logit of each block.
+    largest: Vec<f32>,
+    sorted: Vec<u32>,
 }
 
 impl Candidates {
-    fn clear(&mut self) {
+    /// Lists what may be among the best of some values, the first of which has id `first`, and little more: so many blocks
+    /// hold something as large as the largest of the last of the best blocks. Their largest are known.
+    fn collect(&mut self, first: u32, values: &[f32]) {
+        self.sorted.clear();
+        let keys = self
+            .largest
+            .iter()
+            .map(|largest| descending(largest.to_bits()));
+        self.sorted.extend(keys);
+        let floor = if self.sorted.len() > TOP_SCORES {
+            *self.sorted.select_nth_unstable(TOP_SCORES - 1).1
+        } else {
+            u32::MAX
+        };
         self.list.clear();
-        self.floor = f32::NEG_INFINITY;
-    }
-
-    /// Throws away what is not among the best.
-    fn keep_best(&mut self) {
-        if self.list.len() > TOP_SCORES {
-            self.list.select_nth_unstable(TOP_SCORES - 1);
-            self.list.truncate(TOP_SCORES);
-        }
-        if self.list.len() == TOP_SCORES
-            && let Some(worst) = self.list.iter().max()
-        {
-            self.floor = worst.logit();
-        }
-    }
-
-    /// Takes those of some values that may count.
-    fn take(&mut self, start: u32, values: &[f32]) {
-        for (value, id) in values.iter().zip(start..) {
-            if *value >= self.floor {
-                self.list.push(Candidate::new(id, *value));
+        let blocks = values.chunks(BLOCK).zip(&self.largest);
+        for ((block, largest), start) in blocks.zip((first..).step_by(BLOCK)) {
+            if descending(largest.to_bits()) <= floor {
+                let counts = |(_, logit): &(u32, &f32)| descending(logit.to_bits()) <= floor;
+                let found = (start..).zip(block).filter(counts);
+                self.list
+                    .extend(found.map(|(id, logit)| Candidate::new(id, *logit)));
             }
-        }
-        if self.list.len() >= CANDIDATES {
-            self.keep_best();
         }
     }
 }
 
 dispatch! {
-    /// Adds the candidates of a chunk that begins at id `start`. The order is total, so who is kept in the end does
-    /// not depend on how chunks were grouped.
+    /// Sums up a chunk, and finds the largest of each block.
     ///
     /// # Safety
-    /// `set` is available.
-    unsafe fn collect = collect_body(to: &mut Candidates, start: u32, values: &[f32])
-}
-
-#[inline(always)]
-unsafe fn collect_body<L: Lanes>(to: &mut Candidates, start: u32, values: &[f32]) {
-    let mut blocks = values.chunks_exact(ABREAST * LANES);
-    let mut place = start;
-    for block in blocks.by_ref() {
-        // Most blocks hold nothing that counts: one comparison of maxima.
-        // SAFETY: whole lanes in the block.
-        let largest = unsafe {
-            let mut max = L::load(block.as_ptr());
-            for values in block.chunks_exact(LANES).skip(1) {
-                max = max.max(L::load(values.as_ptr()));
-            }
-            max.largest()
-        };
-        if largest >= to.floor {
-            for (values, place) in block.chunks_exact(LANES).zip((place..).step_by(LANES)) {
-                // SAFETY: whole lanes.
-                if unsafe { L::load(values.as_ptr()).largest() } >= to.floor {
-                    to.take(place, values);
-                }
-            }
-        }
-        place += block.len() as u32;
-    }
-    to.take(place, blocks.remainder());
-}
-
-dispatch! {
-    /// # Safety
     /// `set` is available; `values` is not empty.
-    unsafe fn partial = partial_body(values: &[f32], out: &mut Partial)
+    unsafe fn partial = partial_body(values: &[f32], out: &mut Partial, largest: &mut [f32])
 }
 
 #[inline(always)]
-unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial) {
-    // SAFETY: chunks of sixteen are whole; the tail goes through a padded copy, whose minus
-    // infinities add exact zeros.
+unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial, largest: &mut [f32]) {
+    // SAFETY: as for this function.
     unsafe {
-        let (whole, tail) = values.split_at(values.len() / LANES * LANES);
-        let mut padded = [f32::NEG_INFINITY; LANES];
-        padded[..tail.len()].copy_from_slice(tail);
-        let mut max = L::load(padded.as_ptr());
-        for chunk in whole.chunks_exact(LANES) {
-            max = L::load(chunk.as_ptr()).max(max);
+        let mut max = L::splat(f32::NEG_INFINITY);
+        for (block, largest) in values.chunks(BLOCK).zip(largest) {
+            let mut found = L::splat(f32::NEG_INFINITY);
+            for values in block.chunks(LANES) {
+                found = load::<L>(values).max(found);
+            }
+            *largest = found.largest();
+            max = found.max(max);
         }
         out.max = max.largest();
         let max = L::splat(out.max);
         let mut sum = L::splat(0.0);
-        for chunk in whole.chunks_exact(LANES) {
-            sum = sum.add(lanes::exp(L::load(chunk.as_ptr()).sub(max)));
-        }
-        if !tail.is_empty() {
-            sum = sum.add(lanes::exp(L::load(padded.as_ptr()).sub(max)));
+        for values in values.chunks(LANES) {
+            sum = sum.add(lanes::exp(load::<L>(values).sub(max)));
         }
         out.sum = sum.tree_sum();
     }
 }
+
+/// Up to sixteen values, and minus infinity behind them, whose exponentials are zero.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+unsafe fn load<L: Lanes>(values: &[f32]) -> L {
+    // SAFETY: a whole chunk has sixteen values; a shorter one is copied first.
+    unsafe {
+        if values.len() >= LANES {
+            return L::load(values.as_ptr());
+        }
+        let mut padded = [f32::NEG_INFINITY; LANES];
+        padded[..values.len()].copy_from_slice(values);
+        L::load(padded.as_ptr())
+    }
+}
+
+const _: () = assert!(CHUNK.is_multiple_of(BLOCK));
 
 #[cfg(test)]
 mod tests {
