@@ -1,10 +1,11 @@
-//! How fast memory can be read: the floor of decoding, which reads every weight once.
+//! How fast memory can be read: the floor of decoding, which reads every weight once; and how fast threads reach each
+//! other.
 //!
 //! Here, beside the kernels, because it must be compiled as they are and read the same kind of
 //! memory: a loop without optimisation, or small pages, would measure themselves.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::lanes::{InstructionSet, Lanes, dispatch, prefetch};
 use crate::memory::{Buffer, CACHE_LINE};
@@ -16,6 +17,40 @@ const WIDTH: usize = 32;
 const AHEAD: usize = 4096;
 /// What one thread takes at a time, in words: a megabyte, so that threads end together. A multiple of [`WIDTH`].
 const PIECE: usize = (1 << 20) / size_of::<u64>();
+
+/// What two threads pass to each other, in cache lines of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Ball(AtomicU32);
+
+impl Ball {
+    /// One of them has given up.
+    const LOST: u32 = u32::MAX;
+    /// How often one looks for it: longer than a sleeping core takes to wake.
+    const LOOKS: u32 = 1 << 22;
+
+    /// Waits for one's turn and ends it, as often as `turns` says; `player` is 0 or 1.
+    fn play(&self, player: u32, turns: u32) {
+        for turn in (player..2 * turns).step_by(2) {
+            if !self.arrives(turn) {
+                self.0.store(Self::LOST, Ordering::Release);
+                return;
+            }
+            self.0.store(turn + 1, Ordering::Release);
+        }
+    }
+
+    fn arrives(&self, turn: u32) -> bool {
+        for _ in 0..Self::LOOKS {
+            match self.0.load(Ordering::Acquire) {
+                Self::LOST => return false,
+                now if now == turn => return true,
+                _ => std::hint::spin_loop(),
+            }
+        }
+        false
+    }
+}
 
 /// A buffer to be read over and over, by the threads that would run the kernels.
 #[derive(Debug)]
@@ -57,6 +92,25 @@ impl Stream {
         });
         total.into_inner()
     }
+
+    /// Passes a cache line from one thread to another and back, so many times. `false`: there is one thread alone, or one
+    /// waited in vain.
+    ///
+    /// # Panics
+    /// If there are 2^31 `turns` or more.
+    pub fn pass_line(&self, turns: u32) -> bool {
+        assert!(turns < 1 << 31, "turns are counted twice");
+        if self.pool.threads() == 1 {
+            return false;
+        }
+        let ball = Ball::default();
+        self.pool.run(&|thread| match thread {
+            0 => ball.play(0, turns),
+            1 => ball.play(1, turns),
+            _ => (),
+        });
+        ball.0.into_inner() == 2 * turns
+    }
 }
 
 dispatch! {
@@ -93,5 +147,16 @@ mod tests {
             let count = (stream.bytes() / size_of::<u64>()) as u64;
             assert_eq!(stream.read(), count * (count - 1) / 2);
         }
+    }
+
+    #[test]
+    fn a_line_is_passed_between_threads() {
+        for threads in [2, 3] {
+            let stream = Stream::new(1, Arc::new(Pool::new(threads)));
+            assert!(stream.pass_line(0));
+            assert!(stream.pass_line(100));
+        }
+        let alone = Stream::new(1, Arc::new(Pool::new(1)));
+        assert!(!alone.pass_line(1));
     }
 }

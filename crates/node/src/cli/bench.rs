@@ -30,6 +30,8 @@ use crate::open::{self, Opened};
 const BATCHES: [usize; 4] = [1, 4, 8, 16];
 /// Tokens that one session decodes between two looks at the memory: it drifts within seconds.
 const PIECE: usize = 8;
+/// How often a line passes from a thread to another and back, in one look.
+const LINE_TURNS: u32 = 2_000;
 /// Passes over the stream's buffer in one look; the best counts, as the others were disturbed.
 const STREAM_PASSES: usize = 2;
 
@@ -38,6 +40,8 @@ const STREAM_PASSES: usize = 2;
 struct Round {
     /// Bytes per second, the middle of all looks.
     stream: f64,
+    /// Seconds that a cache line takes from one thread to another, if there are two; the middle of all looks.
+    line: Option<f64>,
     /// Of the time that one session decoded, what reading the weights would have taken.
     share: f64,
     /// Seconds.
@@ -288,7 +292,7 @@ fn one_round(
         round.decode.push(rate);
     }
     if let Some(stream) = stream {
-        (round.share, round.stream) = share_of_floor(measured, args.decode, (stream, step_bytes))?;
+        share_of_floor(measured, args.decode, (stream, step_bytes), &mut round)?;
     }
     round.peers = if first { early } else { ask(peers)? };
     Ok(round)
@@ -300,23 +304,37 @@ fn ask(peers: &mut [Peer]) -> Result<Vec<PeerRound>, CommandError> {
     Ok(rounds.collect::<Result<_, _>>()?)
 }
 
-/// One session once more, with looks at the memory between its pieces: of the time that it takes, what reading the
-/// weights would have taken by the looks before and after each piece; and the middle of all looks.
+/// One session once more, with looks at the memory and the cores between its pieces: of the time that it takes, what
+/// reading the weights would have taken by the looks before and after each piece; and the middle of all looks.
 fn share_of_floor(
     measured: &mut Measured<'_>,
     tokens: usize,
     (stream, step_bytes): (&Stream, u64),
-) -> Result<(f64, f64), CommandError> {
-    let mut looks = Vec::new();
+    round: &mut Round,
+) -> Result<(), CommandError> {
+    let (mut looks, mut lines) = (Vec::new(), Vec::new());
     let clock = measured.clock;
-    let mut look = || looks.push(speed(stream, clock));
+    let mut look = || {
+        looks.push(speed(stream, clock));
+        lines.extend(line(stream, clock));
+    };
     let pieces = measured.decode_in_pieces(tokens, PIECE, &mut look)?;
     let around = looks.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0);
     let floors = pieces.iter().zip(around);
     let floors = floors.map(|((tokens, _), speed)| *tokens as f64 * step_bytes as f64 / speed);
     let floor: f64 = floors.sum();
     let seconds: f64 = pieces.iter().map(|(_, seconds)| seconds).sum();
-    Ok((floor / seconds.max(1e-9), median(&looks)))
+    round.share = floor / seconds.max(1e-9);
+    round.stream = median(&looks);
+    round.line = (!lines.is_empty()).then(|| median(&lines));
+    Ok(())
+}
+
+/// Seconds that a cache line takes from one thread to another.
+fn line(stream: &Stream, clock: &dyn Clock) -> Option<f64> {
+    let start = clock.now();
+    let passed = stream.pass_line(LINE_TURNS);
+    passed.then(|| clock.now().since(start).as_secs_f64() / f64::from(2 * LINE_TURNS))
 }
 
 /// Bytes per second of the best of some passes over the buffer.
@@ -337,6 +355,7 @@ fn report(
 ) -> Value {
     let over =
         |value: &dyn Fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
+    let lines: Option<Vec<_>> = rounds.iter().map(|round| round.line).collect();
     let batches = BATCHES.iter().enumerate().map(|(index, batch)| {
         json!({ "sessions": batch, "tokens_per_second": over(&|round| round.decode[index]) })
     });
@@ -354,6 +373,7 @@ fn report(
         "bytes_per_token": once.step_bytes,
         "peak_bytes": once.peak.map(|peak| peak.0),
         "stream_bytes_per_second": over(&|round| round.stream),
+        "line_nanoseconds": lines.map(|lines| 1e9 * median(&lines)),
         "floor_tokens_per_second": over(&|round| round.stream / once.step_bytes as f64),
         "first_token_seconds": over(&|round| round.first_token),
         "prefill_tokens_per_second": over(&|round| round.prefill),

@@ -38,6 +38,12 @@ pub(super) fn table(report: &Value) -> String {
             format!("{:.1} GB/s", number("stream_bytes_per_second") / 1e9),
         ),
         (
+            "from core to core".to_owned(),
+            report["line_nanoseconds"]
+                .as_f64()
+                .map_or("-".to_owned(), |time| format!("{time:.0} ns")),
+        ),
+        (
             format!("prefill {}", report["prompt"]),
             format!("{:.1} tok/s", number("prefill_tokens_per_second")),
         ),
@@ -121,6 +127,7 @@ mod tests {
             "decode_tokens_per_second": 79.5,
             "share_of_floor": 0.93,
             "floor_tokens_per_second": 85.0,
+            "line_nanoseconds": 52.6,
             "batched": [
                 { "sessions": 1, "tokens_per_second": 79.5 },
                 { "sessions": 4, "tokens_per_second": 282.5 },
@@ -138,6 +145,7 @@ mod tests {
         let table = table(&report);
         for line in [
             "decode 128 after 128    79.50 tok/s, 93 % of the floor of 85.00",
+            "from core to core       53 ns",
             "decode, 4 sessions      282.5 tok/s",
             "  prefill               362.5 tok/s; Skein 3.56x",
             "  decode                60.00 tok/s; Skein 1.39x",
