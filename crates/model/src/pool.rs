@@ -1,7 +1,7 @@
 //! Threads that share pieces of work.
 //!
-//! A pool runs one piece of work at a time on all its threads; what a part of it is depends on its index alone, and who
-//! computes it does not matter. Workers spin shortly for the next piece, then park: a decode step has a
+//! A pool runs one piece of work at a time on all its threads; what an item of it is depends on its index alone, and who
+//! computes it, or which others with it, does not matter. Workers spin shortly for the next piece, then park: a decode step has a
 //! hundred pieces a few microseconds apart, and an idle server must not burn a core.
 
 mod ahead;
@@ -32,7 +32,7 @@ pub struct Pool {
     handles: Vec<Thread>,
     /// Held while a piece of work runs: a second caller waits.
     running: Mutex<()>,
-    /// For [`Self::each`]: by thread, the next item of its own share.
+    /// For [`Self::each`] and [`Self::runs`]: by thread, the next item of its share that nobody has taken.
     cursors: Vec<Cursor>,
     /// What is read after the next piece of work.
     announced: Announced,
@@ -264,14 +264,15 @@ impl Pool {
         self.share_out(count, |_| 1, &|range| range.for_each(work));
     }
 
-    /// As [`Self::each`], for runs that make up `0..count`, of pieces that take equally long: a thread takes two thirds of
-    /// what is left of a share, so that it takes seldom (a processor waits for all its writes then) and, where one core is up
-    /// to twice as fast as another, all end together.
+    /// As [`Self::each`], for runs that make up `0..count`, of pieces that take equally long: a thread takes half of what is
+    /// left of a share, so that it takes seldom (a processor waits for all its writes then) and, where one core is up
+    /// to twice as fast as another, all end together. Where runs are cut changes from call to call: no result may depend on
+    /// it.
     pub fn runs(&self, count: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
-        self.share_out(count, |left| left - left / 3, work);
+        self.share_out(count, |left| left.div_ceil(2), work);
     }
 
-    /// `size`: how many of those that are left of a share are taken at once.
+    /// Deals out `0..count`. `size`: how many of those that are left of a share are taken at once, one at least.
     fn share_out(
         &self,
         count: usize,
@@ -301,7 +302,7 @@ impl Pool {
         });
     }
 
-    /// As [`Self::each`], for runs of up to `grain` of `0..count`, shorter ones where threads would go without.
+    /// As [`Self::each`], for ranges of up to `grain` of `0..count`, shorter ones where threads would go without.
     pub fn spread(&self, count: usize, grain: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
         let grain = grain.min(count / self.threads()).max(1);
         self.each(count.div_ceil(grain), &|index| {
@@ -419,7 +420,7 @@ mod tests {
     #[test]
     fn ranges_cover_all_items() {
         let pool = Pool::new(3);
-        for count in [0usize, 1, 2, 3, 10, 64] {
+        for count in [0usize, 1, 2, 3, 10, 64, 10_000] {
             let hits: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
             pool.split(count, &|range| {
                 for i in range {
@@ -508,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_enough_for_all_threads() {
+    fn grains_are_enough_for_all_threads() {
         for (count, threads, grain, expected) in [
             (0, 2, 4, 0),
             (9, 8, 100, 9),

@@ -15,7 +15,7 @@ use crate::pool::Pool;
 const WIDTH: usize = 32;
 /// How far ahead lines are asked for, in bytes.
 const AHEAD: usize = 4096;
-/// What one thread takes at a time, in words: a megabyte, so that threads end together. A multiple of [`WIDTH`].
+/// What a thread takes at least, in words: a megabyte, so that threads end together. A multiple of [`WIDTH`].
 const PIECE: usize = (1 << 20) / size_of::<u64>();
 
 /// What two threads pass to each other, in cache lines of its own.
@@ -26,13 +26,14 @@ struct Ball(AtomicU32);
 impl Ball {
     /// One of them has given up.
     const LOST: u32 = u32::MAX;
-    /// How often one looks for it: longer than a sleeping core takes to wake.
+    /// How often one looks for it in a game: long enough for a core that sleeps to wake.
     const LOOKS: u32 = 1 << 22;
 
-    /// Waits for one's turn and ends it, as often as `turns` says; `player` is 0 or 1.
-    fn play(&self, player: u32, turns: u32) {
+    /// Waits for one's turn and ends it, as often as `turns` says, unless that takes more than so many looks; `player`
+    /// is 0 or 1.
+    fn play(&self, player: u32, turns: u32, mut looks: u32) {
         for turn in (player..2 * turns).step_by(2) {
-            if !self.arrives(turn) {
+            if !self.arrives(turn, &mut looks) {
                 self.0.store(Self::LOST, Ordering::Release);
                 return;
             }
@@ -40,8 +41,9 @@ impl Ball {
         }
     }
 
-    fn arrives(&self, turn: u32) -> bool {
-        for _ in 0..Self::LOOKS {
+    fn arrives(&self, turn: u32, looks: &mut u32) -> bool {
+        while *looks > 0 {
+            *looks -= 1;
             match self.0.load(Ordering::Acquire) {
                 Self::LOST => return false,
                 now if now == turn => return true,
@@ -49,6 +51,10 @@ impl Ball {
             }
         }
         false
+    }
+
+    fn has_gone(&self, turns: u32) -> bool {
+        self.0.load(Ordering::Acquire) == 2 * turns
     }
 }
 
@@ -105,11 +111,11 @@ impl Stream {
         }
         let ball = Ball::default();
         self.pool.run(&|thread| match thread {
-            0 => ball.play(0, turns),
-            1 => ball.play(1, turns),
+            0 => ball.play(0, turns, Ball::LOOKS),
+            1 => ball.play(1, turns, Ball::LOOKS),
             _ => (),
         });
-        ball.0.into_inner() == 2 * turns
+        ball.has_gone(turns)
     }
 }
 
@@ -151,12 +157,23 @@ mod tests {
 
     #[test]
     fn a_line_is_passed_between_threads() {
-        for threads in [2, 3] {
+        let ball = Ball::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| ball.play(1, 100, u32::MAX));
+            ball.play(0, 100, u32::MAX);
+        });
+        assert!(ball.has_gone(100));
+        for (threads, passed) in [(1, false), (2, true), (3, true)] {
             let stream = Stream::new(1, Arc::new(Pool::new(threads)));
-            assert!(stream.pass_line(0));
-            assert!(stream.pass_line(100));
+            assert_eq!(stream.pass_line(0), passed);
         }
-        let alone = Stream::new(1, Arc::new(Pool::new(1)));
-        assert!(!alone.pass_line(1));
+    }
+
+    #[test]
+    fn who_waits_in_vain_gives_up() {
+        let ball = Ball::default();
+        ball.play(0, 2, 10);
+        ball.play(1, 2, 10);
+        assert!(!ball.has_gone(2));
     }
 }

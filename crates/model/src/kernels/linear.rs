@@ -36,10 +36,10 @@ const STEP: usize = 512;
 const GROUP: usize = 4;
 /// Panels that a single row walks abreast.
 const ABREAST: usize = 4;
-/// Shares of a product with few rows, for each thread, so that who is through first can help: a step of one row waits at
+/// Pieces of a product with few rows, for each thread, so that who is through first can help: a step of one row waits at
 /// a hundred places for the slower thread and, where each core has a way to memory of its own, nobody reads faster for
-/// another's being through.
-const SHARES: usize = 24;
+/// another's being through. [`Pool::runs`] takes several at a time.
+const PIECES: usize = 24;
 /// From this many rows on, work is blocked, and `bf16` weights are widened once into a scratch.
 const BLOCKED_ROWS: usize = 17;
 
@@ -129,11 +129,11 @@ impl Matrix {
         }
     }
 
-    /// Panels of a share of a product with few rows; `whole`: whole parts.
-    fn share_panels(&self, threads: usize, whole: bool) -> usize {
-        let size = self.outputs.div_ceil(LANES).div_ceil(threads * SHARES);
+    /// Panels of a piece of a product with few rows; `whole`: whole parts.
+    fn piece_panels(&self, threads: usize, whole: bool) -> usize {
+        let size = self.outputs.div_ceil(LANES).div_ceil(threads * PIECES);
         match size / PART_PANELS {
-            // Small blocks may be shared out one panel at a time, floats are walked abreast.
+            // Small blocks may be dealt out one panel at a time, floats are walked abreast.
             0 if self.format().is_some() && !whole => size,
             groups => groups.max(1) * PART_PANELS,
         }
@@ -147,7 +147,7 @@ impl Matrix {
             Data::Compact(data) => data.panels(),
             Data::Blocks(data) => (data.panel(0), data.panel_bytes()),
         };
-        let size = self.share_panels(threads, whole);
+        let size = self.piece_panels(threads, whole);
         Ahead {
             first,
             shares: self.outputs.div_ceil(LANES).div_ceil(size.max(1)),
@@ -299,7 +299,7 @@ pub(crate) fn linear(
     out: &mut [f32],
 ) {
     let Machine { pool, set } = machine;
-    let size = w.share_panels(pool.threads(), epilogue.then.is_some());
+    let size = w.piece_panels(pool.threads(), epilogue.then.is_some());
     if let Operand::Values(x, _) = &x {
         assert_eq!(x.width, w.inputs, "inputs match");
     }
@@ -325,7 +325,24 @@ pub(crate) fn linear(
     }
 }
 
-/// `size`: panels of a share, if there are few rows.
+/// Calls `work` for runs of pieces of `size` panels; for each piece where somebody comes after, who shall find it in the
+/// thread's caches.
+pub(crate) fn runs_of_panels(
+    pool: &Pool,
+    target: &Target<'_>,
+    (panels, size): (usize, usize),
+    work: &(dyn Fn(Range<usize>) + Sync),
+) {
+    pool.runs(panels.div_ceil(size), &|run| {
+        let step = if target.is_followed() { 1 } else { run.len() };
+        for piece in run.clone().step_by(step) {
+            let end = run.end.min(piece + step);
+            work(piece * size..panels.min(end * size));
+        }
+    });
+}
+
+/// `size`: panels of a piece, if there are few rows.
 fn product_of_floats(
     Machine { pool, set }: Machine<'_>,
     x: Rows<'_>,
@@ -338,8 +355,7 @@ fn product_of_floats(
         return;
     }
     let panels = w.outputs.div_ceil(LANES);
-    let share = |shares: Range<usize>, size: usize| {
-        let range = shares.start * size..panels.min(shares.end * size);
+    let compute = |range: Range<usize>| {
         let job = Job {
             x,
             w,
@@ -348,7 +364,7 @@ fn product_of_floats(
             last: range.end,
         };
         // SAFETY: `set` was detected on this machine; shapes were checked; the panels of
-        // different shares are disjoint, so are the outputs that they write.
+        // different calls are disjoint, so are the outputs that they write.
         unsafe {
             run_job(set, &job);
             target.finish(0..x.count, range);
@@ -356,12 +372,14 @@ fn product_of_floats(
     };
     if x.count >= BLOCKED_ROWS {
         let size = if target.is_followed() { PART_PANELS } else { 1 };
-        return pool.split(panels.div_ceil(size), &|shares| share(shares, size));
+        return pool.split(panels.div_ceil(size), &|parts| {
+            compute(parts.start * size..panels.min(parts.end * size));
+        });
     }
-    pool.runs(panels.div_ceil(size), &|shares| share(shares, size));
+    runs_of_panels(pool, target, (panels, size), &compute);
 }
 
-/// One thread's share of a product: panels `first..last`.
+/// What a thread computes of a product: panels `first..last`.
 struct Job<'a> {
     x: Rows<'a>,
     w: &'a Matrix,

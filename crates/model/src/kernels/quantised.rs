@@ -16,7 +16,7 @@ use skein_weights::BlockFormat;
 use self::activations::Activations;
 use self::integers::{Eight, Form, Four, Integers, MAX_HEIGHT, dispatch_integers};
 use self::packed::{BlockMatrix, SCALES_BYTES};
-use super::linear::{Machine, PART_PANELS, Target, by_height};
+use super::linear::{Machine, PART_PANELS, Target, by_height, runs_of_panels};
 use crate::lanes::{InstructionSet, LANES, Lanes, prefetch, prefetch_once};
 
 /// From this many rows on, work is blocked.
@@ -33,7 +33,7 @@ const CHUNK_BYTES: usize = 18 << 10;
 /// How far ahead weights are asked for, in bytes: a quarter of a microsecond where a core reads fastest.
 const AHEAD: usize = 8192;
 
-/// `target = x * w^T`, threads sharing the outputs; `size`: panels of a share, if there are few rows.
+/// `target = x * w^T`, threads sharing the outputs; `size`: panels of a piece, if there are few rows.
 ///
 /// # Panics
 /// If the shapes do not match: the caller's own code fixes them.
@@ -64,8 +64,8 @@ pub(crate) fn product(
         }
     };
     if x.rows() < MANY_ROWS {
-        return pool.runs(panels.div_ceil(size), &|shares| {
-            compute(shares.start * size..panels.min(shares.end * size), 0..tiles);
+        return runs_of_panels(pool, target, (panels, size), &|panels| {
+            compute(panels, 0..tiles)
         });
     }
     // Many rows are shared out as well; those of the same panels follow each other.

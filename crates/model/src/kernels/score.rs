@@ -92,10 +92,7 @@ pub(crate) fn scores(
     for other in others {
         best.list.extend_from_slice(&other.list);
     }
-    if best.list.len() > TOP_SCORES {
-        best.list.select_nth_unstable(TOP_SCORES - 1);
-        best.list.truncate(TOP_SCORES);
-    }
+    best.keep_best();
     best.list.sort_unstable();
     let top = best.list.iter().map(|best| (best.id(), best.logit()));
     let asked = asked.iter().map(|id| (*id, logits[*id as usize])).collect();
@@ -117,45 +114,58 @@ fn log_sum_exp(partials: &[Partial]) -> f32 {
     (f64::from(max) + math::ln64(f64::from(sum))) as f32
 }
 
-/// A thread's candidates for the best, and what they are found by.
+/// A thread's candidates for the best, and what they are found by; in cache lines of its own.
+#[repr(align(128))]
 #[derive(Debug, Clone, Default)]
 struct Candidates {
     list: Vec<Candidate>,
     /// The largest logit of each block.
     largest: Vec<f32>,
-    sorted: Vec<u32>,
+    /// The same as [`descending`] has them.
+    keys: Vec<u32>,
 }
 
 impl Candidates {
-    /// Lists what may be among the best of some values, the first of which has id `first`, and little more: so many blocks
-    /// hold something as large as the largest of the last of the best blocks. Their largest are known.
+    /// Lists the best of some values, the first of which has id `first`; the largest of each block are known. As many
+    /// blocks as there are best scores have a value that is not below the last of the best blocks' largest, so that
+    /// nothing lower is among the best.
     fn collect(&mut self, first: u32, values: &[f32]) {
-        self.sorted.clear();
+        self.keys.clear();
         let keys = self
             .largest
             .iter()
             .map(|largest| descending(largest.to_bits()));
-        self.sorted.extend(keys);
-        let floor = if self.sorted.len() > TOP_SCORES {
-            *self.sorted.select_nth_unstable(TOP_SCORES - 1).1
+        self.keys.extend(keys);
+        let floor = if self.keys.len() > TOP_SCORES {
+            let key = *self.keys.select_nth_unstable(TOP_SCORES - 1).1;
+            f32::from_bits(descending(key))
         } else {
-            u32::MAX
+            f32::NEG_INFINITY
         };
         self.list.clear();
+        // Compared as floats: of two zeros, the largest of a block may be either.
         let blocks = values.chunks(BLOCK).zip(&self.largest);
         for ((block, largest), start) in blocks.zip((first..).step_by(BLOCK)) {
-            if descending(largest.to_bits()) <= floor {
-                let counts = |(_, logit): &(u32, &f32)| descending(logit.to_bits()) <= floor;
-                let found = (start..).zip(block).filter(counts);
+            if *largest >= floor {
+                let found = (start..).zip(block).filter(|(_, logit)| **logit >= floor);
                 self.list
                     .extend(found.map(|(id, logit)| Candidate::new(id, *logit)));
             }
+        }
+        self.keep_best();
+    }
+
+    /// Throws away what is not among the best.
+    fn keep_best(&mut self) {
+        if self.list.len() > TOP_SCORES {
+            self.list.select_nth_unstable(TOP_SCORES - 1);
+            self.list.truncate(TOP_SCORES);
         }
     }
 }
 
 dispatch! {
-    /// Sums up a chunk, and finds the largest of each block.
+    /// Sums up a chunk, and finds the largest of each block, of which `largest` has as many.
     ///
     /// # Safety
     /// `set` is available; `values` is not empty.
@@ -164,7 +174,8 @@ dispatch! {
 
 #[inline(always)]
 unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial, largest: &mut [f32]) {
-    // SAFETY: as for this function.
+    debug_assert_eq!(largest.len(), values.len().div_ceil(BLOCK), "all blocks");
+    // SAFETY: the caller's; `load` takes as many values as there are.
     unsafe {
         let mut max = L::splat(f32::NEG_INFINITY);
         for (block, largest) in values.chunks(BLOCK).zip(largest) {
@@ -218,10 +229,17 @@ mod tests {
         super::scores(Machine { pool, set }, &mut scratch, logits, asked)
     }
 
+    fn sorted(logits: &[f32]) -> Vec<(u32, f32)> {
+        let mut all: Vec<_> = (0..).zip(logits.iter().copied()).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        all.truncate(TOP_SCORES);
+        all
+    }
+
     #[test]
     fn agrees_with_sorting_and_double_precision() {
         let mut random = Random::new(3);
-        for vocabulary in [1, 15, 331, 4096, 4097, 30_011] {
+        for vocabulary in [1, 15, 331, 4096, 4097, 30_011, 80_011] {
             let mut logits = random.values(vocabulary, 9.0);
             // Ties, also across chunks and threads.
             for i in (0..vocabulary).step_by(7) {
@@ -229,10 +247,7 @@ mod tests {
             }
             let asked: Vec<u32> = [0, vocabulary as u32 - 1].to_vec();
             let reference = scores(&Pool::new(1), InstructionSet::Scalar, &logits, &asked);
-            let mut all: Vec<_> = (0..vocabulary as u32).zip(logits.iter().copied()).collect();
-            all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            all.truncate(TOP_SCORES);
-            assert_eq!(reference.top, all);
+            assert_eq!(reference.top, sorted(&logits));
             let exact = logits.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
             assert!((f64::from(reference.log_sum_exp) - exact).abs() < 1e-5);
             assert_eq!(reference.asked[1], (asked[1], logits[vocabulary - 1]));
@@ -241,6 +256,36 @@ mod tests {
                     let found = scores(&Pool::new(threads), set, &logits, &asked);
                     assert_eq!(found.log_sum_exp.to_bits(), reference.log_sum_exp.to_bits());
                     assert_eq!(found, reference);
+                }
+            }
+        }
+    }
+
+    /// Where the best lie close together, or are as good as all others.
+    #[test]
+    fn rows_that_are_not_random() {
+        let count = 80_011;
+        let rising: Vec<f32> = (0..count).map(|i| i as f32 * 1e-3).collect();
+        let falling: Vec<f32> = rising.iter().rev().copied().collect();
+        let equal = vec![-2.5; count];
+        // Zeros of either sign in each block, the lower one first in its lane.
+        let zeros: Vec<f32> = (0..count)
+            .map(|i| match i / LANES % 4 {
+                0 | 2 => -0.0,
+                1 => 0.0,
+                _ => -1.0,
+            })
+            .collect();
+        for logits in [rising, falling, equal, zeros] {
+            for set in InstructionSet::available() {
+                for threads in [1, 2, 7, 25] {
+                    let found = scores(&Pool::new(threads), set, &logits, &[]);
+                    let bits = |top: &[(u32, f32)]| -> Vec<_> {
+                        top.iter()
+                            .map(|(id, logit)| (*id, logit.to_bits()))
+                            .collect()
+                    };
+                    assert_eq!(bits(&found.top), bits(&sorted(&logits)));
                 }
             }
         }

@@ -16,7 +16,7 @@ const BYTES: usize = 128 << 10;
 /// Lines fetched between two looks at whether there is work.
 const LINES: usize = 4;
 
-/// What threads read next: shares that lie one after another, of which each thread has a part, as [`super::Pool::each`] deals
+/// What threads read next: shares that lie one after another, of which each thread has a part, as [`super::Pool::runs`] deals
 /// them out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ahead {

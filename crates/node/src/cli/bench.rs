@@ -292,7 +292,7 @@ fn one_round(
         round.decode.push(rate);
     }
     if let Some(stream) = stream {
-        share_of_floor(measured, args.decode, (stream, step_bytes), &mut round)?;
+        look_around(measured, args.decode, (stream, step_bytes), &mut round)?;
     }
     round.peers = if first { early } else { ask(peers)? };
     Ok(round)
@@ -306,7 +306,7 @@ fn ask(peers: &mut [Peer]) -> Result<Vec<PeerRound>, CommandError> {
 
 /// One session once more, with looks at the memory and the cores between its pieces: of the time that it takes, what
 /// reading the weights would have taken by the looks before and after each piece; and the middle of all looks.
-fn share_of_floor(
+fn look_around(
     measured: &mut Measured<'_>,
     tokens: usize,
     (stream, step_bytes): (&Stream, u64),
@@ -332,8 +332,10 @@ fn share_of_floor(
 
 /// Seconds that a cache line takes from one thread to another.
 fn line(stream: &Stream, clock: &dyn Clock) -> Option<f64> {
+    // A thread that sleeps wakes up first.
+    let awake = stream.pass_line(1);
     let start = clock.now();
-    let passed = stream.pass_line(LINE_TURNS);
+    let passed = awake && stream.pass_line(LINE_TURNS);
     passed.then(|| clock.now().since(start).as_secs_f64() / f64::from(2 * LINE_TURNS))
 }
 
@@ -355,7 +357,7 @@ fn report(
 ) -> Value {
     let over =
         |value: &dyn Fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
-    let lines: Option<Vec<_>> = rounds.iter().map(|round| round.line).collect();
+    let lines: Vec<_> = rounds.iter().filter_map(|round| round.line).collect();
     let batches = BATCHES.iter().enumerate().map(|(index, batch)| {
         json!({ "sessions": batch, "tokens_per_second": over(&|round| round.decode[index]) })
     });
@@ -373,7 +375,7 @@ fn report(
         "bytes_per_token": once.step_bytes,
         "peak_bytes": once.peak.map(|peak| peak.0),
         "stream_bytes_per_second": over(&|round| round.stream),
-        "line_nanoseconds": lines.map(|lines| 1e9 * median(&lines)),
+        "line_nanoseconds": (!lines.is_empty()).then(|| 1e9 * median(&lines)),
         "floor_tokens_per_second": over(&|round| round.stream / once.step_bytes as f64),
         "first_token_seconds": over(&|round| round.first_token),
         "prefill_tokens_per_second": over(&|round| round.prefill),

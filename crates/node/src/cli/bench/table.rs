@@ -41,7 +41,7 @@ pub(super) fn table(report: &Value) -> String {
             "from core to core".to_owned(),
             report["line_nanoseconds"]
                 .as_f64()
-                .map_or("-".to_owned(), |time| format!("{time:.0} ns")),
+                .map_or("unknown".to_owned(), |time| format!("{time:.0} ns")),
         ),
         (
             format!("prefill {}", report["prompt"]),
