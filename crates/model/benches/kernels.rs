@@ -10,14 +10,14 @@
 //!   of one row, keys and values are read once: layers alternate, so that they come from memory.
 //! - **norm**: 12 bytes a value pass through the caches (copied, then read twice). **gated SiLU**: 12 bytes a value, about
 //!   22 instructions of a vector of 16 and a division of 8 to 16 cycles.
-//! - **scores** of a vocabulary of 151,936: 0.6 MB is read twice, and there is an exponential for each.
+//! - **scores** of a vocabulary of 151,936: 0.6 MB is read twice, and a few blocks again, and there is an exponential for each.
 //!
 //! Measured on one core of a Zen 5 guest (by instructions alone 200 GFLOP/s of floats and 800 GOP/s of bytes; 640 with
 //! the scales), `--quick`: 512 rows of q8 571 and of q4 572 GOP/s (89 % of what scales leave), of bf16 172 (86 %); 8 rows 593, 704
 //! and 214; one row of q8 95 and of q4 93 GiB/s, of bf16 40, which come from the last-level cache. Attention of 512 rows 121
 //! GFLOP/s (60 %); of one row 31 GiB/s over 190 positions, 35 over 512, and 24 over 4,096, where keys and values come from
 //! memory (bytes: 8, 10 and 10). A line of a tile's successor is asked for in each step; by parts of 32 to 64 lines it
-//! was 28, 32 and 15. RMSNorm 5.2, gated SiLU 3.9 and scores 2.7 thousand million values a second.
+//! was 28, 32 and 15. RMSNorm 5.2, gated SiLU 3.9 and scores 3.3 thousand million values a second.
 //!
 //! `cargo bench -p skein-model --features probe --bench kernels -- [filter]`, with one thread.
 #![allow(missing_docs, reason = "made by a macro")]
