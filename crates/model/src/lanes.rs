@@ -208,6 +208,23 @@ pub(crate) fn prefetch_near(from: *const u8) {
     hint(from, Caches::Second);
 }
 
+/// Up to sixteen values, and `padding` behind them.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn load_up_to<L: Lanes>(padding: f32, values: &[f32]) -> L {
+    // SAFETY: a whole chunk has sixteen values; a shorter one is copied first.
+    unsafe {
+        if values.len() >= LANES {
+            return L::load(values.as_ptr());
+        }
+        let mut padded = [padding; LANES];
+        padded[..values.len()].copy_from_slice(values);
+        L::load(padded.as_ptr())
+    }
+}
+
 /// Which caches a line is fetched into.
 enum Caches {
     All,

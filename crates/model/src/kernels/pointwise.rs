@@ -77,23 +77,6 @@ unsafe fn norm_row_body<L: Lanes>(norm: &Norm, row: &mut [f32]) {
     }
 }
 
-/// Loads up to sixteen values, zeros behind the end.
-///
-/// # Safety
-/// As for [`Lanes`].
-#[inline(always)]
-unsafe fn load<L: Lanes>(values: &[f32]) -> L {
-    // SAFETY: a whole chunk has sixteen values; a shorter one is copied first.
-    unsafe {
-        if values.len() >= LANES {
-            return L::load(values.as_ptr());
-        }
-        let mut padded = [0.0; LANES];
-        padded[..values.len()].copy_from_slice(values);
-        L::load(padded.as_ptr())
-    }
-}
-
 /// Stores as many of the sixteen values as `to` has room for.
 ///
 /// # Safety
@@ -117,13 +100,15 @@ unsafe fn rms_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
     unsafe {
         let mut squares = L::splat(0.0);
         for chunk in row.chunks(LANES) {
-            let x = load::<L>(chunk);
+            let x = lanes::load_up_to::<L>(0.0, chunk);
             squares = x.fma(x, squares);
         }
         let mean = squares.tree_sum() / row.len() as f32;
         let scale = L::splat(1.0 / (mean + norm.epsilon).sqrt());
         for (chunk, weight) in row.chunks_mut(LANES).zip(norm.weight.chunks(LANES)) {
-            let y = load::<L>(chunk).mul(scale).mul(load::<L>(weight));
+            let y = lanes::load_up_to::<L>(0.0, chunk)
+                .mul(scale)
+                .mul(lanes::load_up_to::<L>(0.0, weight));
             store(y, chunk);
         }
     }
@@ -136,24 +121,25 @@ unsafe fn layer_row<L: Lanes>(norm: &Norm, row: &mut [f32]) {
     unsafe {
         let mut total = L::splat(0.0);
         for chunk in row.chunks(LANES) {
-            total = total.add(load::<L>(chunk));
+            total = total.add(lanes::load_up_to::<L>(0.0, chunk));
         }
         let mean = L::splat(total.tree_sum() / width);
         for chunk in row.chunks_mut(LANES) {
-            store(load::<L>(chunk).sub(mean), chunk);
+            store(lanes::load_up_to::<L>(0.0, chunk).sub(mean), chunk);
         }
         let mut squares = L::splat(0.0);
         for chunk in row.chunks(LANES) {
-            let x = load::<L>(chunk);
+            let x = lanes::load_up_to::<L>(0.0, chunk);
             squares = x.fma(x, squares);
         }
         let variance = squares.tree_sum() / width;
         let scale = L::splat(1.0 / (variance + norm.epsilon).sqrt());
         let parameters = norm.weight.chunks(LANES).zip(norm.bias.chunks(LANES));
         for (chunk, (weight, bias)) in row.chunks_mut(LANES).zip(parameters) {
-            let y = load::<L>(chunk)
-                .mul(scale)
-                .fma(load::<L>(weight), load::<L>(bias));
+            let y = lanes::load_up_to::<L>(0.0, chunk).mul(scale).fma(
+                lanes::load_up_to::<L>(0.0, weight),
+                lanes::load_up_to::<L>(0.0, bias),
+            );
             store(y, chunk);
         }
     }
@@ -195,7 +181,7 @@ unsafe fn gelu_body<L: Lanes>(x: &[f32], out: &mut [f32]) {
     for (x, out) in x.chunks(LANES).zip(out.chunks_mut(LANES)) {
         // SAFETY: the caller's.
         unsafe {
-            let x = load::<L>(x);
+            let x = lanes::load_up_to::<L>(0.0, x);
             let one = L::splat(1.0);
             let cubic = L::splat(math::GELU_CUBIC).mul(x).mul(x).mul(x);
             let inner = L::splat(math::GELU_SCALE).mul(cubic.add(x));

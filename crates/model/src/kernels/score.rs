@@ -16,6 +16,9 @@ pub(crate) const CHUNK: usize = 4096;
 /// Logits of which the largest is known, to be looked through where it may count.
 const BLOCK: usize = 4 * LANES;
 
+/// Stands behind the last logit: it is no maximum, and its exponential is zero.
+const PADDING: f32 = f32::NEG_INFINITY;
+
 /// Maximum of a chunk and the sum of exponentials relative to it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Partial {
@@ -175,13 +178,13 @@ dispatch! {
 #[inline(always)]
 unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial, largest: &mut [f32]) {
     debug_assert_eq!(largest.len(), values.len().div_ceil(BLOCK), "all blocks");
-    // SAFETY: the caller's; `load` takes as many values as there are.
+    // SAFETY: the caller's; as many values are loaded as there are.
     unsafe {
         let mut max = L::splat(f32::NEG_INFINITY);
         for (block, largest) in values.chunks(BLOCK).zip(largest) {
             let mut found = L::splat(f32::NEG_INFINITY);
             for values in block.chunks(LANES) {
-                found = load::<L>(values).max(found);
+                found = lanes::load_up_to::<L>(PADDING, values).max(found);
             }
             *largest = found.largest();
             max = found.max(max);
@@ -190,26 +193,9 @@ unsafe fn partial_body<L: Lanes>(values: &[f32], out: &mut Partial, largest: &mu
         let max = L::splat(out.max);
         let mut sum = L::splat(0.0);
         for values in values.chunks(LANES) {
-            sum = sum.add(lanes::exp(load::<L>(values).sub(max)));
+            sum = sum.add(lanes::exp(lanes::load_up_to::<L>(PADDING, values).sub(max)));
         }
         out.sum = sum.tree_sum();
-    }
-}
-
-/// Up to sixteen values, and minus infinity behind them, whose exponentials are zero.
-///
-/// # Safety
-/// As for [`Lanes`].
-#[inline(always)]
-unsafe fn load<L: Lanes>(values: &[f32]) -> L {
-    // SAFETY: a whole chunk has sixteen values; a shorter one is copied first.
-    unsafe {
-        if values.len() >= LANES {
-            return L::load(values.as_ptr());
-        }
-        let mut padded = [f32::NEG_INFINITY; LANES];
-        padded[..values.len()].copy_from_slice(values);
-        L::load(padded.as_ptr())
     }
 }
 

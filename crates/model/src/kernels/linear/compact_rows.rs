@@ -1,6 +1,7 @@
 //! Few rows over [compact](super::compact) weights, which are widened in registers.
 
 use super::compact::{CompactMatrix, Stream, UNIT_STEP};
+use super::tile::add_run;
 use super::{ABREAST, Job, RUN, by_height, tile_height};
 use crate::lanes::compact::{HALF_STEPS, STEPS, UNIT_BYTES};
 use crate::lanes::{Lanes, prefetch};
@@ -87,18 +88,12 @@ unsafe fn rows_of_panels<L: Lanes, const R: usize, const P: usize>(
                 k += STEPS;
             }
             let mut p = 0;
-            while p < P {
-                if k < end {
-                    // Of a matrix's last unit, which is not full.
-                    unit(&mut streams[p], [k, end - k], x.add(k), inputs, &mut sum[p]);
-                }
-                let mut r = 0;
-                while r < R {
-                    total[p][r] = total[p][r].add(sum[p][r]);
-                    r += 1;
-                }
+            while p < P && k < end {
+                // Of a matrix's last unit, which is not full.
+                unit(&mut streams[p], [k, end - k], x.add(k), inputs, &mut sum[p]);
                 p += 1;
             }
+            add_run(&mut total, &sum);
             start = end;
         }
         let mut p = 0;

@@ -162,16 +162,29 @@ pub(crate) unsafe fn tile<L: Lanes, W: Weight, const R: usize, const P: usize>(
                 }
                 k += 1;
             }
-            let mut p = 0;
-            while p < P {
-                let mut r = 0;
-                while r < R {
-                    total[p][r] = total[p][r].add(sum[p][r]);
-                    r += 1;
-                }
-                p += 1;
-            }
+            add_run(total, &sum);
             start = end;
         }
+    }
+}
+
+/// Adds the sums of a run to the totals.
+///
+/// # Safety
+/// As for [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn add_run<L: Lanes, const R: usize, const P: usize>(
+    total: &mut [[L; R]; P],
+    sum: &[[L; R]; P],
+) {
+    let mut p = 0;
+    while p < P {
+        let mut r = 0;
+        while r < R {
+            // SAFETY: the caller's.
+            total[p][r] = unsafe { total[p][r].add(sum[p][r]) };
+            r += 1;
+        }
+        p += 1;
     }
 }
